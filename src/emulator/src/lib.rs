@@ -1,0 +1,1 @@
+//! A strict PTX machine.
