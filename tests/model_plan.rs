@@ -48,7 +48,9 @@ fn expected(plan: &Plan) -> BTreeMap<String, Vec<usize>> {
 #[test]
 fn plans_name_exactly_the_stored_tensors() {
     let mut models = 0;
-    for entry in std::fs::read_dir(golden()).unwrap() {
+    let more = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden_more");
+    let entries = [golden(), more].map(|dir| std::fs::read_dir(dir).unwrap());
+    for entry in entries.into_iter().flatten() {
         let folder = entry.unwrap().path();
         if !folder.join("config.json").exists() {
             continue;
@@ -59,7 +61,7 @@ fn plans_name_exactly_the_stored_tensors() {
         assert_eq!(expected, stored, "{}", folder.display());
         models += 1;
     }
-    assert_eq!(models, 9);
+    assert_eq!(models, 16);
 }
 
 #[test]
