@@ -122,15 +122,15 @@ fn percent(x: Option<f64>) -> String {
     x.map_or("unknown".into(), |x| format!("{:.1}%", x * 100.0))
 }
 
-/// Range over median of the repeats of one figure (`what`). Warns above 10 %, fails above 30 %.
-pub fn spread(what: &str, repeats: &[f64]) -> Check {
+/// Range over median of the repeats of one figure. Warns above 10 %, fails above 30 %.
+pub fn spread(name: &'static str, repeats: &[f64]) -> Check {
     let figure = stats::spread(repeats);
     let n = repeats.len();
     let note = match figure {
-        Some(_) => format!("{what}: range over median of {n} repeats {}", percent(figure)),
-        None => format!("{what}: unknown with {n} repeat; give --repeat 3 or more"),
+        Some(_) => format!("range over median of {n} repeats {}", percent(figure)),
+        None => format!("unknown with {n} repeat; give --repeat 3 or more"),
     };
-    Check::bounded("repeat_spread", figure, 0.10, 0.30, note)
+    Check::bounded(name, figure, 0.10, 0.30, note)
 }
 
 /// Last third of a time-ordered series against the first. Warns beyond ±5 %, fails beyond ±15 %.
