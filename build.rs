@@ -24,9 +24,14 @@ fn commit() {
     let dirty = git(&["status", "--porcelain", "--untracked-files=no"]);
     let mark = if dirty.is_some_and(|d| !d.is_empty()) { "+" } else { "" };
     println!("cargo:rustc-env=PACER_COMMIT={hash}{mark}");
-    if let Some(dir) = git(&["rev-parse", "--git-dir"]) {
-        println!("cargo:rerun-if-changed={dir}/HEAD");
-        println!("cargo:rerun-if-changed={dir}/index");
+    println!("cargo:rerun-if-changed=src");
+    // A commit moves HEAD's log; a switch of branches writes HEAD.
+    for file in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", file]) {
+            if Path::new(&path).exists() {
+                println!("cargo:rerun-if-changed={path}");
+            }
+        }
     }
 }
 
