@@ -17,6 +17,8 @@ pub mod engine;
 pub mod error;
 pub mod http;
 pub mod kv;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod maths;
 pub mod measure;
 pub mod model;
 pub mod profile;

@@ -2,6 +2,25 @@
 //!
 //! Every tensor has its Hugging Face name, whatever the file calls it.
 
+pub mod check;
+pub mod digest;
+pub mod dummy;
+pub mod gguf;
+mod gguf_cursor;
+mod gguf_entries;
+mod gguf_meta;
+mod gguf_names;
+pub mod gguf_open;
+mod gguf_vocab;
+pub mod mapped;
+pub mod open;
+pub mod quant;
+pub mod safetensors;
+pub mod safetensors_index;
+mod safetensors_json;
+mod sigbus;
+pub mod table;
+
 use crate::error::Result;
 use crate::types::Dtype;
 
@@ -58,6 +77,11 @@ pub trait Source: Send + Sync {
     /// Says whether the file below is still whole: after reading, before trusting what was read
     /// (reliability R19).
     fn check(&self) -> Result<()>;
+
+    /// The stored type of a tensor that is listed but cannot be had, e.g. `I64`; else `None`.
+    fn unusable(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A checkpoint's tensors.
@@ -80,5 +104,9 @@ impl Weights {
 
     pub fn check(&self) -> Result<()> {
         self.source.check()
+    }
+
+    pub fn unusable(&self, name: &str) -> Option<&'static str> {
+        self.source.unusable(name)
     }
 }
