@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use crate::error::{Error, Result};
 use crate::types::Dtype;
+use crate::weights::quant::dequantise;
 use crate::weights::{Tensor, Weights};
 
 /// Decodes `out.len()` numbers.
@@ -31,7 +32,7 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         Dtype::BF16 => {
             out.iter_mut().zip(pairs).for_each(|(x, b)| *x = bf16::from_le_bytes(*b).to_f32());
         }
-        _ => return Err(Error::unsupported(format!("{} cannot be decoded", dtype.name()))),
+        _ => dequantise(dtype, bytes, out),
     }
     Ok(())
 }
