@@ -255,6 +255,22 @@ fn every_figure_of_a_row() {
 }
 
 #[test]
+fn one_pass_is_what_sglang_measures() {
+    let clock = FakeClock::new();
+    let words = "--input-len 5 --output-len 4 --repeat 1 --warmup 0";
+    let row = rows(&mut Fake::new(&clock), words).remove(0);
+    close(&row["prefill_latency"], 0.010);
+    close(&row["median_decode_latency"], 0.011);
+    // Steps of 10, 11, 12 ms: ranks 1.8 and 1.98 of 0 to 2.
+    close(&row["decode_synchronised"]["p90_s"], 0.0118);
+    close(&row["decode_synchronised"]["p99_s"], 0.01198);
+    close(&row["prefill_s"]["ci95"]["coverage"], 0.0);
+    let spread = &row["validity"]["checks"][1];
+    assert_eq!((&spread["name"], &spread["figure"]), (&"prefill_spread".into(), &Value::Null));
+    assert_eq!(spread["status"], "warn");
+}
+
+#[test]
 fn utilisation_and_ops() {
     let clock = FakeClock::new();
     let row = rows(&mut Fake::new(&clock), "--batch-size 2 --input-len 5 --output-len 4").remove(0);
@@ -391,6 +407,19 @@ fn an_interruption_keeps_what_is_measured() {
     assert_eq!(rows[0]["interrupted"], false);
     assert_eq!(rows[1]["interrupted"], true);
     assert_eq!(rows[1]["prefill_samples_s"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn an_interruption_in_the_last_pass_keeps_all_and_runs_no_more() {
+    let clock = FakeClock::new();
+    let mut fake = Fake::new(&clock);
+    fake.stop_at = Some((1 + 2, Interrupt::never()));
+    let (lines, outcome) = bench(&mut fake, "--input-len 4 --output-len 1 --repeat 2 --json");
+    assert_eq!(outcome.unwrap_err().kind, Kind::Interrupted);
+    let row: Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!(row["interrupted"], false, "both passes were complete");
+    assert_eq!(fake.prefills.len(), 3, "nothing more is run, not even for the op table");
+    assert_eq!(row["prefill_ops"]["slowest"].as_array().unwrap().len(), 0);
 }
 
 #[test]
