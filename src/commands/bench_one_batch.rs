@@ -191,13 +191,17 @@ impl BenchOneBatch {
 
     fn room(&self) -> Room {
         let most = |list: &[usize]| list.iter().copied().max().unwrap_or(0);
-        let input = if self.prompt_filename.is_some() { 0 } else { most(&self.input_len) };
+        let input = if self.prompt_file().is_some() { 0 } else { most(&self.input_len) };
         Room { batch: most(&self.batch_size), input, output: most(&self.output_len) }
     }
 
+    /// The prompt file; an empty name is none, as with SGLang.
+    fn prompt_file(&self) -> Option<&str> {
+        self.prompt_filename.as_deref().filter(|f| !f.is_empty())
+    }
+
     fn prompts(&self) -> Result<Option<Vec<String>>> {
-        let file = self.prompt_filename.as_deref().filter(|f| !f.is_empty());
-        file.map(|f| inputs::read_prompts(Path::new(f))).transpose()
+        self.prompt_file().map(|f| inputs::read_prompts(Path::new(f))).transpose()
     }
 
     /// Measures the whole sweep on a loaded subject. `print` gets every line of standard output.
@@ -241,7 +245,7 @@ impl BenchOneBatch {
     ) -> Result<()> {
         let built_in = || BUILT_IN_PROMPTS.map(String::from).to_vec();
         let mut prompts = self.prompts()?.unwrap_or_else(built_in);
-        if self.prompt_filename.is_some() {
+        if self.prompt_file().is_some() {
             prompts.truncate(self.batch_size.first().copied().unwrap_or(1));
         }
         let output_len = self.output_len.first().copied().unwrap_or(16);
@@ -305,7 +309,7 @@ impl Printer<'_> {
         Context {
             run_name: self.flags.run_name.clone(),
             seed: self.flags.seed,
-            inputs: self.flags.prompt_filename.clone().unwrap_or_else(|| "random".into()),
+            inputs: self.flags.prompt_file().unwrap_or("random").to_string(),
             effort: self.effort,
             version: super::version(),
             commit: super::commit().to_string(),
