@@ -6,18 +6,21 @@ use serde_json::Value;
 
 use super::model_flags::ModelFlags;
 use super::progress::Progress;
-use super::{Run, out};
+use super::{Run, load, out};
 use crate::bench::ceilings::{self, Budget, store};
 use crate::bench::one_batch::case::{Bench, Effort, Samples};
 use crate::bench::one_batch::figures::{self, Ceiling};
 use crate::bench::one_batch::row::{self, Context};
+use crate::bench::one_batch::subject::EngineBatch;
 use crate::bench::one_batch::sweep::{self, Observer, Sweep};
 use crate::bench::one_batch::{OneBatch, inputs, text};
+use crate::engine::sizes;
 use crate::error::{Error, Result};
 use crate::measure::clock::{Clock, RealClock};
 use crate::measure::interrupt::Interrupt;
 use crate::measure::json::JsonLines;
 use crate::measure::{date, machine};
+use crate::scheduler::Policy;
 use crate::{choice, with_model_flags};
 
 choice! {
@@ -124,6 +127,9 @@ with_model_flags! {
         pub profile_steps: Option<usize>,
     }
 }
+
+/// Tokens of a step unless asked otherwise.
+const STEP_TOKENS: usize = 512;
 
 /// Prompts of `--correctness-test` without a file.
 const BUILT_IN_PROMPTS: [&str; 3] = [
@@ -350,7 +356,25 @@ fn ceiling(device_kind: &str, threads: usize) -> Ceiling {
     }
 }
 
-/// Loads the model for this command.
-fn load(_model: &ModelFlags, _room: Room) -> Result<Box<dyn OneBatch>> {
-    Err(Error::unsupported("bench-one-batch: the engine is not in this build"))
+/// Loads the model with a cache that has room for the largest case, as far as memory goes.
+fn load(flags: &ModelFlags, room: Room) -> Result<Box<dyn OneBatch>> {
+    let model = load::model(flags)?;
+    let mut options = load::engine_options(flags);
+    options.policy = Policy::Static;
+    options.max_running = options.max_running.or(Some(room.batch));
+    let step = options.step_tokens.unwrap_or(STEP_TOKENS).max(room.batch);
+    options.step_tokens = Some(step);
+    options.max_prefill_tokens = options.max_prefill_tokens.max(step);
+    if options.total_tokens.is_none() && room.input > 0 {
+        let device = load::device(flags)?;
+        let memory = sizes::memory_plan(device.as_ref(), &model.plan, &model.weights, &options)?;
+        let page = options.page_size.unwrap_or(sizes::PAGE_SIZE);
+        let sequence = (room.input + room.output).next_multiple_of(page);
+        let wanted = sequence.saturating_mul(room.batch);
+        options.total_tokens = Some(wanted.min(memory.kv_tokens_possible));
+    }
+    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = flags.threads.unwrap_or_else(cores);
+    let engine = load::engine(model, flags, &options)?;
+    Ok(Box::new(EngineBatch::new(engine, threads, room.output)))
 }

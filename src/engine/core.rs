@@ -138,6 +138,28 @@ impl Engine {
         found
     }
 
+    /// Runs `tokens` at positions from `past` on in the first pages of the cache, past the
+    /// scheduler, and gives the last row's logits `[vocab]`. For checks, while nothing else runs.
+    ///
+    /// # Errors
+    /// Requests are running, the tokens do not fit, or what the device reports.
+    pub fn probe(&mut self, tokens: &[TokenId], past: usize) -> Result<Vec<f32>> {
+        if !self.scheduler.idle() {
+            return Err(Error::usage("a probe needs an idle engine"));
+        }
+        self.scheduler.flush_prefix_cache();
+        let pages: Vec<u32> = (0..self.limits.pages as u32).collect();
+        let mut done = 0;
+        for piece in tokens.chunks(self.limits.step_tokens) {
+            let spans = [Span { start: 0, len: piece.len(), past: past + done, pages_start: 0 }];
+            let rows = [piece.len() - 1];
+            let batch = Batch { tokens: piece, spans: &spans, pages: &pages, logit_rows: &rows };
+            self.loaded.step(&batch, &mut self.recorder)?;
+            done += piece.len();
+        }
+        Ok(self.loaded.logits()[..self.model.config.vocab_size].to_vec())
+    }
+
     /// Nothing is waiting or running.
     pub fn idle(&self) -> bool {
         self.scheduler.idle()

@@ -9,7 +9,7 @@ use super::options::EngineOptions;
 
 /// Tokens of a page unless asked otherwise: small enough to share prefixes finely, large enough
 /// that a page of one head is whole cache lines.
-const PAGE_SIZE: usize = 16;
+pub const PAGE_SIZE: usize = 16;
 /// Sequences that run at once unless asked otherwise.
 const MAX_RUNNING: usize = 64;
 /// Tokens of a step unless asked otherwise: on a CPU, products are at full speed well below.
