@@ -8,6 +8,7 @@ pub mod bench_one_batch;
 pub mod calibrate;
 pub mod generate;
 pub mod help;
+pub mod info;
 pub mod load;
 pub mod model_flags;
 pub mod nearest;
@@ -56,6 +57,7 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<generate::Generate>(),
     Command::of::<bench_one_batch::BenchOneBatch>(),
     Command::of::<calibrate::Calibrate>(),
+    Command::of::<info::Info>(),
 ];
 
 /// `pacer 0.1.0 (1a2b3c4d5e6f)`: what `--version` prints and result rows carry.

@@ -145,7 +145,7 @@ fn parent_of(opened: &Opened) -> PathBuf {
 
 fn gguf_config(gguf: &Gguf, weights: &Weights, options: &ModelOptions) -> Result<Config> {
     let vocab = gguf.vocab.clone().unwrap_or_default();
-    let has = |name: &str| weights.tensor(name).is_some();
+    let has = |name: &str| weights.describe(name).is_some();
     let floats = |name: &str| gguf.f32_tensor(name);
     let file = GgufFile { meta: &gguf.meta, vocab: &vocab, has: &has, floats: &floats };
     let mut config = from_gguf(&file)?;

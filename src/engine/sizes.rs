@@ -44,7 +44,7 @@ pub fn memory_plan(
     let stored: u64 = plan
         .tensors()
         .iter()
-        .filter_map(|(name, _)| weights.tensor(name).map(|t| t.data.len() as u64))
+        .filter_map(|(name, _)| weights.describe(name).map(|t| t.bytes as u64))
         .sum();
     let kv_per_token = plan.kv.bytes_per_token(kv_element) as u64;
     let (tokens, rows) = (step_tokens(options), logit_rows(options));

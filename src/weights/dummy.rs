@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use half::{bf16, f16};
 
 use super::table::{shown, sorted_by_name};
-use super::{RowOrder, Source, Tensor};
+use super::{Description, RowOrder, Source, Tensor};
 use crate::error::{Error, Result};
 use crate::types::Dtype;
 
@@ -50,6 +50,12 @@ impl Dummy {
         Ok(Dummy { seed, entries, by_name })
     }
 
+    fn find(&self, name: &str) -> Option<&Entry> {
+        let key = |&i: &u32| self.entries[i as usize].name.as_str().cmp(name);
+        let at = self.by_name.binary_search_by(key).ok()?;
+        Some(&self.entries[self.by_name[at] as usize])
+    }
+
     /// Bytes of all tensors.
     pub fn bytes(&self) -> u64 {
         self.entries.iter().map(|e| e.bytes as u64).sum()
@@ -72,9 +78,7 @@ fn entry((name, shape, dtype): (&str, Vec<usize>, Dtype)) -> Result<Entry> {
 
 impl Source for Dummy {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
-        let key = |&i: &u32| self.entries[i as usize].name.as_str().cmp(name);
-        let at = self.by_name.binary_search_by(key).ok()?;
-        let entry = &self.entries[self.by_name[at] as usize];
+        let entry = self.find(name)?;
         Some(Tensor {
             name: &entry.name,
             dtype: entry.dtype,
@@ -82,6 +86,11 @@ impl Source for Dummy {
             data: entry.data.get_or_init(|| make(self.seed, entry)),
             order: RowOrder::Plain,
         })
+    }
+
+    fn describe(&self, name: &str) -> Option<Description<'_>> {
+        let Entry { dtype, shape, bytes, .. } = self.find(name)?;
+        Some(Description { dtype: *dtype, shape, bytes: *bytes })
     }
 
     fn names(&self) -> Vec<&str> {

@@ -89,8 +89,8 @@ impl Model {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<()> {
         let stored = |m: &Matrix| -> u64 {
-            let tensors = m.parts.iter().filter_map(|p| weights.tensor(&p.tensor));
-            tensors.map(|t| t.data.len() as u64).sum()
+            let tensors = m.parts.iter().filter_map(|p| weights.describe(&p.tensor));
+            tensors.map(|t| t.bytes as u64).sum()
         };
         let mut seen: HashMap<&[Part], usize> = HashMap::new();
         let unique = self.plan.matrices.iter().filter(|m| seen.insert(&m.parts, 0).is_none());
