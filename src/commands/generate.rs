@@ -151,7 +151,7 @@ impl Run for Generate {
         params.validate(model.config.vocab_size)?;
         let prompts = self.prompts(&model)?;
         let mut options = load::engine_options(&flags);
-        if self.logprob_start() != None {
+        if self.logprob_start().is_some() {
             options.logit_rows = Some(LOGIT_ROWS);
         }
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + self.max_new_tokens;

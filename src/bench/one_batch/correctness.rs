@@ -46,7 +46,7 @@ pub fn compare(engine: &mut Engine, prompts: &[String], probe: &Probe) -> Result
         }
         let (all, rows) = run(engine, &ids, probe)?;
         let model = &engine.model;
-        let outcome = reference::run(&model.plan, &model.weights, &[all.clone()])?;
+        let outcome = reference::run(&model.plan, &model.weights, std::slice::from_ref(&all))?;
         let Some(expected) = outcome.first() else { continue };
         let differences: Vec<Difference> =
             rows.iter().map(|(p, row)| difference(row, &expected.logits[*p])).collect();
