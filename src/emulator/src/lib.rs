@@ -1,1 +1,3 @@
 //! A strict PTX machine.
+
+pub mod tensor;
