@@ -112,13 +112,14 @@ impl<'m, 'a> Lower<'m, 'a> {
         width: Option<u32>,
         sat: bool,
     ) -> Decoded {
+        let shift = form.take("shiftamt");
         let one = match form.base {
             "neg" => Int1::Neg,
             "abs" => Int1::Abs,
             "popc" => Int1::Popc,
             "clz" => Int1::Clz,
             "brev" => Int1::Brev,
-            "bfind" if form.take("shiftamt") => Int1::BfindShift,
+            "bfind" if shift => Int1::BfindShift,
             "bfind" => Int1::Bfind,
             "sad" => return self.int3(form, ops, Int3::Sad, ty),
             "bfe" => return self.int3(form, ops, Int3::Bfe, ty),

@@ -87,11 +87,6 @@ impl<'a> Form<'a> {
         }
     }
 
-    /// Modifiers not consumed yet.
-    pub fn rest(&self) -> &[&'a str] {
-        &self.rest
-    }
-
     pub fn round(&mut self) -> Option<Round> {
         self.one_of(&[
             ("rn", Round::Near),

@@ -29,7 +29,6 @@ const MAX_FRAME: u64 = 512 << 10;
 
 /// Names of a module that every kernel sees.
 pub struct Globals<'m, 'a> {
-    pub ast: &'m Ast<'a>,
     pub vars: HashMap<&'a str, (u32, &'m Var<'a>)>,
     pub functions: HashMap<&'a str, &'m Function<'a>>,
 }
@@ -44,7 +43,7 @@ impl<'m, 'a> Globals<'m, 'a> {
                 functions.insert(f.name, f);
             }
         }
-        Self { ast, vars, functions }
+        Self { vars, functions }
     }
 }
 

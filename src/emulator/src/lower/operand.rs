@@ -133,7 +133,8 @@ impl<'m, 'a> Lower<'m, 'a> {
         let (name, negated) = match op {
             RawOperand::Name(name, 0) => (name, false),
             RawOperand::Not(name) => (name, true),
-            RawOperand::Int(value @ (0 | 1)) => return Ok(PSrc::Const(*value == 1)),
+            // The compiler writes a true constant as -1.
+            RawOperand::Int(value) => return Ok(PSrc::Const(*value != 0)),
             _ => return self.bad(form.line, "a predicate", op),
         };
         let reg = self.reg_named(name, form.line)?;
