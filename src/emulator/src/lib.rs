@@ -12,7 +12,7 @@ mod module;
 mod parse;
 pub mod tensor;
 
+pub use error::{Actor, Fault, LoadError, Place, Rule};
 pub use exec::{Checks, Counters, LaunchSpec, Report, launch};
 pub use memory::{Memory, MemoryError};
-pub use error::{Actor, Fault, LoadError, Place, Rule};
 pub use module::{Module, Variable};

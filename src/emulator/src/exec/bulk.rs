@@ -225,7 +225,18 @@ impl Ctx<'_> {
             self.warp.bulk[lane as usize].open.push(id);
         }
         let (pc, warp) = (self.pc, self.warp_slot());
-        let op = AsyncOp { id, pc, lane, warp, pieces, data: None, reduce, mbars, arrives: false, group };
+        let op = AsyncOp {
+            id,
+            pc,
+            lane,
+            warp,
+            pieces,
+            data: None,
+            reduce,
+            mbars,
+            arrives: false,
+            group,
+        };
         self.cl.async_ops.push(op);
         Ok(())
     }
@@ -322,8 +333,7 @@ impl Ctx<'_> {
                     for (n, byte) in data[start..].iter_mut().enumerate() {
                         *byte = allocation.load(at + n as u64, 1) as u8;
                     }
-                    let unwritten =
-                        (0..u64::from(p.bytes)).any(|n| !allocation.written(at + n, 1));
+                    let unwritten = (0..u64::from(p.bytes)).any(|n| !allocation.written(at + n, 1));
                     if self.env.checks.uninitialised && unwritten {
                         let message =
                             format!("asynchronous read at {a:#x}, which nothing has written");
@@ -389,15 +399,8 @@ impl Ctx<'_> {
 
     fn deliver_shared(&mut self, op: &AsyncOp, rank: usize, a: u32, part: &[u8], epoch: u32) {
         let actor = self.engine(rank);
-        let who = Access {
-            actor,
-            base: actor,
-            lane: 0,
-            epoch,
-            pc: op.pc,
-            atomic: false,
-            generic: false,
-        };
+        let who =
+            Access { actor, base: actor, lane: 0, epoch, pc: op.pc, atomic: false, generic: false };
         let shared = &mut self.cl.blocks[rank].shared;
         let Ok(at) = shared.offset(a, part.len() as u32) else { return };
         shared.put(at, part);

@@ -25,7 +25,8 @@ fn is_float(ty: Ty) -> bool {
 
 /// Runs a conversion.
 pub fn run(c: &mut Ctx<'_>, form: &Convert, d: Reg, a: &Src, b: &Src) {
-    if form.from == Ty::F32 && form.to == Ty::Bf16x2 || form.to == Ty::F16x2 && form.from == Ty::F32
+    if form.from == Ty::F32 && form.to == Ty::Bf16x2
+        || form.to == Ty::F16x2 && form.from == Ty::F32
         || matches!(form.to, Ty::E4m3x2 | Ty::E5m2x2) && form.from == Ty::F32
     {
         return pack(c, form, d, a, b);
@@ -51,7 +52,11 @@ pub fn run(c: &mut Ctx<'_>, form: &Convert, d: Reg, a: &Src, b: &Src) {
     } else {
         r
     };
-    if d.kind == RegKind::B64 { c.warp.set64(d, &r) } else { c.warp.set32(d, &map1(&r, |v| v as u32)) }
+    if d.kind == RegKind::B64 {
+        c.warp.set64(d, &r)
+    } else {
+        c.warp.set32(d, &map1(&r, |v| v as u32))
+    }
 }
 
 fn canonical_widen(bits: u32) -> u64 {

@@ -304,10 +304,11 @@ fn int3(c: &mut Ctx<'_>, op: Int3, ty: Ty, d: Reg, a: &Src, b: &Src, third: &Src
         };
         return c.warp.set64(d, &r);
     }
-    let (x, y, z) =
-        (extend(&c.src32(a), ty), extend(&c.src32(b), ty), extend(&c.src32(third), ty));
+    let (x, y, z) = (extend(&c.src32(a), ty), extend(&c.src32(b), ty), extend(&c.src32(third), ty));
     let r = match op {
-        Int3::MadLo | Int3::MadWide => map3(&x, &y, &z, |x, y, z| x.wrapping_mul(y).wrapping_add(z)),
+        Int3::MadLo | Int3::MadWide => {
+            map3(&x, &y, &z, |x, y, z| x.wrapping_mul(y).wrapping_add(z))
+        }
         Int3::MadHi if ty.bits() == 16 => {
             map2(&narrow2(Int2::MulHi, ty, &x, &y), &z, u32::wrapping_add)
         }

@@ -194,7 +194,11 @@ pub struct Report {
 ///
 /// # Errors
 /// The first broken rule, with the threads and places that took part.
-pub fn launch(module: &Module, memory: &Memory, spec: &LaunchSpec<'_>) -> Result<Report, Box<Fault>> {
+pub fn launch(
+    module: &Module,
+    memory: &Memory,
+    spec: &LaunchSpec<'_>,
+) -> Result<Report, Box<Fault>> {
     let Some(k) = module.kernel(spec.kernel) else {
         let message = "the module has no such kernel";
         return Err(Fault::launch(spec.kernel, Rule::BadLaunch, message));

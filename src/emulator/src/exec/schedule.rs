@@ -67,10 +67,8 @@ impl Cluster {
     }
 
     fn broken(&self, rule: Rule, message: String, slot: usize) -> Broken {
-        let pc = self.warps[slot]
-            .as_ref()
-            .and_then(|w| w.groups.first().map(|g| g.pc))
-            .unwrap_or(0);
+        let pc =
+            self.warps[slot].as_ref().and_then(|w| w.groups.first().map(|g| g.pc)).unwrap_or(0);
         Broken {
             stop: Box::new(Stop { rule, message, lane: None, others: Vec::new() }),
             warp: slot,
@@ -242,6 +240,9 @@ fn merge(warp: &mut Warp, at: usize) -> Option<usize> {
     for g in warp.groups.iter().filter(|g| g.wait == Wait::Ready && g.pc == pc && same(g)) {
         mask |= g.mask;
         turn = turn.max(g.turn);
+    }
+    if mask == warp.groups[at].mask {
+        return Some(at);
     }
     warp.groups.retain(|g| g.mask & mask == 0);
     let mut merged = Group::new(pc, mask);

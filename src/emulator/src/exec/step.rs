@@ -106,8 +106,12 @@ impl Ctx<'_> {
             }
             Op::CpCommit | Op::CpWait { .. } => self.cp_group(op)?,
             Op::CpMbarArrive { space, addr, noinc } => self.cp_mbar_arrive(*space, addr, *noinc)?,
-            Op::LdMatrix { n, trans, d, addr, space } => self.ldmatrix(*n, *trans, d, addr, *space)?,
-            Op::StMatrix { n, trans, a, addr, space } => self.stmatrix(*n, *trans, a, addr, *space)?,
+            Op::LdMatrix { n, trans, d, addr, space } => {
+                self.ldmatrix(*n, *trans, d, addr, *space)?
+            }
+            Op::StMatrix { n, trans, a, addr, space } => {
+                self.stmatrix(*n, *trans, a, addr, *space)?
+            }
             Op::MovMatrix { d, a } => self.movmatrix(*d, a),
             Op::Mma(m) => self.mma(m)?,
             Op::Mbar(m) => return self.mbar(m),
@@ -166,9 +170,11 @@ impl Ctx<'_> {
                 return stop_lane(Rule::Leak, lane, message);
             }
             let own = self.warp_slot();
-            let unread = self.cl.async_ops.iter().any(|op| {
-                op.group && op.warp == own && op.lane == lane && op.data.is_none()
-            });
+            let unread = self
+                .cl
+                .async_ops
+                .iter()
+                .any(|op| op.group && op.warp == own && op.lane == lane && op.data.is_none());
             if unread {
                 let message = "a bulk copy still reads shared memory when its thread ends";
                 return stop_lane(Rule::Leak, lane, message);
@@ -194,8 +200,10 @@ impl Ctx<'_> {
         let first = self.warp.mask.trailing_zeros() as usize % LANES;
         for lane in lanes(self.warp.mask) {
             if masks[lane as usize] >> lane & 1 == 0 {
-                let message =
-                    format!("lane {lane} is not in its own member mask {:#x}", masks[lane as usize]);
+                let message = format!(
+                    "lane {lane} is not in its own member mask {:#x}",
+                    masks[lane as usize]
+                );
                 return stop_lane(Rule::BarrierMisuse, lane, message);
             }
         }

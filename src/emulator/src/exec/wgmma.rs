@@ -153,8 +153,7 @@ impl Ctx<'_> {
             self.warp.undefine(*reg, u32::MAX);
             self.warp.wgmma.flight[reg.slot as usize] = true;
         }
-        let started =
-            Started { op: Box::new(w.clone()), a, b, keep_d: keep != 0, pc: self.pc };
+        let started = Started { op: Box::new(w.clone()), a, b, keep_d: keep != 0, pc: self.pc };
         self.warp.wgmma.open.push(started);
         self.cl.counters.tensor(w.a_ty, 2 * 16 * u64::from(w.n * w.k));
         Ok(())
@@ -208,7 +207,14 @@ impl Ctx<'_> {
         Ok(())
     }
 
-    fn fetch(&mut self, chunks: &[Chunk], el: Element, w: &Wgmma, trans: bool, rows: (u32, u32)) -> Vec<f32> {
+    fn fetch(
+        &mut self,
+        chunks: &[Chunk],
+        el: Element,
+        w: &Wgmma,
+        trans: bool,
+        rows: (u32, u32),
+    ) -> Vec<f32> {
         let k = w.k as usize;
         let mut matrix = vec![0f32; rows.1 as usize * k];
         let mut values = Vec::with_capacity(16);
@@ -280,8 +286,7 @@ impl Ctx<'_> {
             for value in 0..w.n as usize / 2 {
                 let at = fragment::wgmma_d_at(0, lane, value);
                 let (x, y) = (&a[at.row * k..][..k], &b[at.col * k..][..k]);
-                let sum: f64 =
-                    x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+                let sum: f64 = x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
                 let sum = sign * sum;
                 let (slot, shift) = match w.d_ty {
                     Ty::F16 => (w.d[value / 2].slot as usize, 16 * (value % 2)),

@@ -114,7 +114,9 @@ impl Allocation {
                     .compare_exchange(old as u32, new as u32, AcqRel, Relaxed)
                     .map(u64::from)
                     .map_err(u64::from),
-                _ => AtomicU64::from_ptr(pointer.cast()).compare_exchange(old, new, AcqRel, Relaxed),
+                _ => {
+                    AtomicU64::from_ptr(pointer.cast()).compare_exchange(old, new, AcqRel, Relaxed)
+                }
             }
         }
     }

@@ -62,19 +62,23 @@ pub fn run_text(text: &str, setup: Setup<'_>) -> Result<Ran, Box<Fault>> {
     memory.write(input, &bytes).unwrap();
     let mut params = out.to_le_bytes().to_vec();
     params.extend(input.to_le_bytes());
-    let report = launch(&module, &memory, &LaunchSpec {
-        kernel: "k",
-        grid: [setup.blocks, 1, 1],
-        block: [setup.threads, 1, 1],
-        cluster: [setup.cluster, 1, 1],
-        shared_bytes: setup.shared,
-        params: &params,
-        symbols: &[],
-        seed: setup.seed,
-        budget: setup.budget,
-        checks: Checks::ALL,
-        threads: 1,
-    })?;
+    let report = launch(
+        &module,
+        &memory,
+        &LaunchSpec {
+            kernel: "k",
+            grid: [setup.blocks, 1, 1],
+            block: [setup.threads, 1, 1],
+            cluster: [setup.cluster, 1, 1],
+            shared_bytes: setup.shared,
+            params: &params,
+            symbols: &[],
+            seed: setup.seed,
+            budget: setup.budget,
+            checks: Checks::ALL,
+            threads: 1,
+        },
+    )?;
     let mut back = vec![0; setup.words * 4];
     memory.read(out, &mut back).unwrap();
     let words = back.chunks(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
