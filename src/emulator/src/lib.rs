@@ -3,6 +3,7 @@
 //! `parse` turns text into statements, `lower` into decoded instructions ([`isa`]), `exec` runs
 //! them over `memory`. The crate knows nothing of what the kernels are for.
 
+pub mod card;
 mod error;
 mod exec;
 pub mod isa;
@@ -11,6 +12,7 @@ mod memory;
 mod module;
 mod parse;
 pub mod tensor;
+pub mod timemodel;
 
 pub use error::{Actor, Fault, LoadError, Place, Rule};
 pub use exec::{Checks, Counters, LaunchSpec, Report, launch};
