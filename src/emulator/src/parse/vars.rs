@@ -125,7 +125,7 @@ fn initialiser<'a>(c: &mut Cursor<'_, 'a>) -> Result<Vec<InitValue<'a>>, LoadErr
         while depth > 0 && c.eat('}') {
             depth -= 1;
         }
-        if depth <= 0 {
+        if depth == 0 {
             return Ok(values);
         }
         c.expect(',')?;
