@@ -120,7 +120,7 @@ impl Ctx<'_> {
             Op::BulkWait { most, read } => self.bulk_wait(*most, *read)?,
             Op::WgmmaFence => self.wgmma_fence(),
             Op::WgmmaCommit => self.wgmma_commit(),
-            Op::WgmmaWait { most } => self.wgmma_wait(*most)?,
+            Op::WgmmaWait { most } => return self.wgmma_wait(*most),
             Op::Wgmma(w) => self.wgmma(w)?,
             Op::Nanosleep { .. } => return Ok(Flow::Pass(Wait::Ready)),
             Op::Ret | Op::Exit => return self.exit(),
