@@ -98,7 +98,7 @@ impl Ctx<'_> {
     }
 
     fn plain_pieces(&self, b: &Bulk, at: (u64, u64), bytes: u32, lane: u32) -> Run<Vec<Piece>> {
-        if bytes == 0 || bytes % 16 != 0 {
+        if bytes == 0 || !bytes.is_multiple_of(16) {
             let message = format!("bulk copy of {bytes} bytes; it must be a multiple of 16");
             return stop_lane(Rule::BadOperand, lane, message);
         }

@@ -215,7 +215,7 @@ fn check_wgmma(
         Ty::S32 => int8(a) && int8(b),
         _ => false,
     };
-    if !types || k * a.bits() != 256 || n == 0 || n > 256 || n % 8 != 0 {
+    if !types || k * a.bits() != 256 || n == 0 || n > 256 || !n.is_multiple_of(8) {
         return Err(form.unknown("no such wgmma shape and types"));
     }
     Ok(())
