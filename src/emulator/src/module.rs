@@ -87,7 +87,9 @@ fn variable(var: &Var<'_>, globals: &Globals<'_, '_>) -> Result<Variable, LoadEr
         let bits = match value {
             InitValue::Int(bits) => *bits,
             InitValue::F32(bits) => u64::from(*bits),
-            InitValue::F64(bits) if var.elem == 4 => (f64::from_bits(*bits) as f32).to_bits().into(),
+            InitValue::F64(bits) if var.elem == 4 => {
+                (f64::from_bits(*bits) as f32).to_bits().into()
+            }
             InitValue::F64(bits) => *bits,
             InitValue::Symbol(name, offset) => {
                 let Some((index, _)) = globals.vars.get(name) else {
@@ -102,7 +104,6 @@ fn variable(var: &Var<'_>, globals: &Globals<'_, '_>) -> Result<Variable, LoadEr
     }
     Ok(out)
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -120,7 +121,8 @@ mod tests {
 
     #[test]
     fn unknown_forms_are_named_with_their_line() {
-        let text = format!("{HEAD}.entry k() {{\n.reg .b32 %r<2>;\nadd.u32.wobble %r1, %r0, 1;\n}}");
+        let text =
+            format!("{HEAD}.entry k() {{\n.reg .b32 %r<2>;\nadd.u32.wobble %r1, %r0, 1;\n}}");
         let e = Module::parse(&text).unwrap_err();
         assert_eq!(e.line, 6);
         assert!(e.message.contains("add.u32.wobble"), "{e}");

@@ -15,7 +15,10 @@ fn add_sub_mul_wrap() {
     assert_eq!(eval("mul.hi.s32 %r0, %r1, %r2;", [u32::MAX, 2, 0]), u32::MAX);
     assert_eq!(eval("mad.lo.s32 %r0, %r1, %r2, %r3;", [3, u32::MAX, 10]), 7);
     assert_eq!(eval64("mul.wide.s32 %rd0, -3, 5;", [0; 3]), -15i64 as u64);
-    assert_eq!(eval64("mad.wide.u32 %rd0, 4294967295, 4294967295, 1;", [0; 3]), 0xffff_fffe_0000_0002);
+    assert_eq!(
+        eval64("mad.wide.u32 %rd0, 4294967295, 4294967295, 1;", [0; 3]),
+        0xffff_fffe_0000_0002
+    );
     assert_eq!(eval64("mul.hi.u64 %rd0, %rd1, %rd2;", [u64::MAX, u64::MAX, 0]), u64::MAX - 1);
 }
 
@@ -26,8 +29,14 @@ fn sixteen_bit_forms_cut_and_extend() {
     assert_eq!(eval(code, [0xffff, 3, 0]), 2);
     let code = "cvt.u16.u32 %h1, %r1; shr.s16 %h0, %h1, 4; cvt.s32.s16 %r0, %h0;";
     assert_eq!(eval(code, [0x8000, 0, 0]), -2048i32 as u32);
-    assert_eq!(eval("cvt.u16.u32 %h1, %r1; mul.wide.s16 %r0, %h1, 2;", [0xffff, 0, 0]), -2i32 as u32);
-    assert_eq!(eval("cvt.u16.u32 %h1, %r1; shl.b16 %h0, %h1, 16; cvt.u32.u16 %r0, %h0;", [1, 0, 0]), 0);
+    assert_eq!(
+        eval("cvt.u16.u32 %h1, %r1; mul.wide.s16 %r0, %h1, 2;", [0xffff, 0, 0]),
+        -2i32 as u32
+    );
+    assert_eq!(
+        eval("cvt.u16.u32 %h1, %r1; shl.b16 %h0, %h1, 16; cvt.u32.u16 %r0, %h0;", [1, 0, 0]),
+        0
+    );
 }
 
 #[test]
@@ -45,9 +54,18 @@ fn shifts_clamp_their_count() {
     assert_eq!(eval("shr.s32 %r0, %r1, %r2;", [0x8000_0000, 40, 0]), u32::MAX);
     assert_eq!(eval64("shl.b64 %rd0, %rd1, 63;", [1, 0, 0]), 1 << 63);
     assert_eq!(eval64("shr.s64 %rd0, %rd1, 99;", [1 << 63, 0, 0]), u64::MAX);
-    assert_eq!(eval("shf.l.wrap.b32 %r0, %r1, %r2, %r3;", [0xdead_beef, 0x1234_5678, 8]), 0x3456_78de);
-    assert_eq!(eval("shf.r.clamp.b32 %r0, %r1, %r2, %r3;", [0xdead_beef, 0x1234_5678, 40]), 0x1234_5678);
-    assert_eq!(eval("shf.r.wrap.b32 %r0, %r1, %r2, %r3;", [0xdead_beef, 0x1234_5678, 40]), 0x78de_adbe);
+    assert_eq!(
+        eval("shf.l.wrap.b32 %r0, %r1, %r2, %r3;", [0xdead_beef, 0x1234_5678, 8]),
+        0x3456_78de
+    );
+    assert_eq!(
+        eval("shf.r.clamp.b32 %r0, %r1, %r2, %r3;", [0xdead_beef, 0x1234_5678, 40]),
+        0x1234_5678
+    );
+    assert_eq!(
+        eval("shf.r.wrap.b32 %r0, %r1, %r2, %r3;", [0xdead_beef, 0x1234_5678, 40]),
+        0x78de_adbe
+    );
 }
 
 #[test]
@@ -105,7 +123,10 @@ fn carries_chain() {
 
 #[test]
 fn dot_products() {
-    assert_eq!(eval("dp4a.s32.s32 %r0, %r1, %r2, %r3;", [0xff02_03fe, 0x0102_0304, 10]), 10 - 1 + 4 + 9 - 8);
+    assert_eq!(
+        eval("dp4a.s32.s32 %r0, %r1, %r2, %r3;", [0xff02_03fe, 0x0102_0304, 10]),
+        10 - 1 + 4 + 9 - 8
+    );
     assert_eq!(eval("dp4a.u32.u32 %r0, %r1, %r2, %r3;", [0xff00_0000, 0x0200_0000, 1]), 511);
     assert_eq!(eval("dp2a.lo.s32.s32 %r0, %r1, %r2, %r3;", [0xffff_0003, 0x0908_0705, 0]), 15 - 7);
 }

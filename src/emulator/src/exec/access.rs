@@ -8,9 +8,7 @@ use crate::error::Rule;
 use crate::isa::{Addr, Order, Reg, Space, Src, Ty};
 use crate::memory::global::Allocation;
 use crate::memory::shared::Refusal;
-use crate::memory::{
-    LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES,
-};
+use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES};
 
 /// Where an address leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +44,8 @@ impl Ctx<'_> {
                 let v = address & 0xffff_ffff;
                 let rank = (v >> RANK_SHIFT) as usize;
                 if space == Space::Shared && rank != 0 && rank != self.warp.rank + 1 {
-                    let message = format!("{v:#x} is in another block; .shared::cta names this one");
+                    let message =
+                        format!("{v:#x} is in another block; .shared::cta names this one");
                     return stop_lane(Rule::OutOfBounds, lane, message);
                 }
                 shared(v)
@@ -65,7 +64,13 @@ impl Ctx<'_> {
     }
 
     /// The allocation that holds a range.
-    pub fn global(&self, address: u64, bytes: u32, lane: u32, what: &str) -> Run<(&Allocation, u64)> {
+    pub fn global(
+        &self,
+        address: u64,
+        bytes: u32,
+        lane: u32,
+        what: &str,
+    ) -> Run<(&Allocation, u64)> {
         match self.env.memory.find(address) {
             Some(a) if u64::from(bytes) <= a.size - (address - a.base) => Ok((a, address - a.base)),
             Some(a) => {
@@ -77,7 +82,8 @@ impl Ctx<'_> {
                 stop_lane(Rule::OutOfBounds, lane, message)
             }
             None => {
-                let message = format!("{what} of {bytes} bytes at {address:#x}: no allocation there");
+                let message =
+                    format!("{what} of {bytes} bytes at {address:#x}: no allocation there");
                 stop_lane(Rule::OutOfBounds, lane, message)
             }
         }
@@ -152,7 +158,8 @@ impl Ctx<'_> {
     fn local_range(&self, at: u64, bytes: usize, lane: u32) -> Run<usize> {
         let size = self.warp.local_bytes;
         if at.checked_add(bytes as u64).is_none_or(|end| end > size as u64) {
-            let message = format!("local address {at:#x} is outside the {size} bytes of the thread");
+            let message =
+                format!("local address {at:#x} is outside the {size} bytes of the thread");
             return stop_lane(Rule::OutOfBounds, lane, message);
         }
         Ok(lane as usize * size + at as usize)

@@ -1,7 +1,7 @@
 //! Atomics and reductions.
 
-use super::cluster::Ctx;
 use super::access::Target;
+use super::cluster::Ctx;
 use super::fault::{Run, stop_lane};
 use super::half;
 use super::warp::{LANES, V64, lanes};
@@ -12,12 +12,30 @@ use crate::isa::{Addr, AtomOp, Order, Reg, Space, Src, Ty};
 pub fn combine(op: AtomOp, ty: Ty, old: u64, a: u64, b: u64) -> u64 {
     match op {
         AtomOp::Exch => a,
-        AtomOp::Cas => if old == a { b } else { old },
+        AtomOp::Cas => {
+            if old == a {
+                b
+            } else {
+                old
+            }
+        }
         AtomOp::And => old & a,
         AtomOp::Or => old | a,
         AtomOp::Xor => old ^ a,
-        AtomOp::Inc => if old >= a { 0 } else { old + 1 },
-        AtomOp::Dec => if old == 0 || old > a { a } else { old - 1 },
+        AtomOp::Inc => {
+            if old >= a {
+                0
+            } else {
+                old + 1
+            }
+        }
+        AtomOp::Dec => {
+            if old == 0 || old > a {
+                a
+            } else {
+                old - 1
+            }
+        }
         AtomOp::Add | AtomOp::Min | AtomOp::Max => arithmetic(op, ty, old, a),
     }
 }
@@ -41,18 +59,45 @@ fn arithmetic(op: AtomOp, ty: Ty, old: u64, a: u64) -> u64 {
 
 fn half_op(op: AtomOp, ty: Ty, x: u32, y: u32) -> u32 {
     let (a, b) = (half::to_f32(ty, x), half::to_f32(ty, y));
-    half::from_f32(ty, match op {
-        AtomOp::Min => if a.is_nan() || b < a { b } else { a },
-        AtomOp::Max => if a.is_nan() || b > a { b } else { a },
-        _ => a + b,
-    })
+    half::from_f32(
+        ty,
+        match op {
+            AtomOp::Min => {
+                if a.is_nan() || b < a {
+                    b
+                } else {
+                    a
+                }
+            }
+            AtomOp::Max => {
+                if a.is_nan() || b > a {
+                    b
+                } else {
+                    a
+                }
+            }
+            _ => a + b,
+        },
+    )
 }
 
 fn integer(op: AtomOp, ty: Ty, x: u64, y: u64) -> u64 {
     let signed = |v: u64| if ty.bits() == 32 { i64::from(v as u32 as i32) } else { v as i64 };
     match (op, ty.signed()) {
-        (AtomOp::Min, true) => if signed(y) < signed(x) { y } else { x },
-        (AtomOp::Max, true) => if signed(y) > signed(x) { y } else { x },
+        (AtomOp::Min, true) => {
+            if signed(y) < signed(x) {
+                y
+            } else {
+                x
+            }
+        }
+        (AtomOp::Max, true) => {
+            if signed(y) > signed(x) {
+                y
+            } else {
+                x
+            }
+        }
         (AtomOp::Min, false) => x.min(y),
         (AtomOp::Max, false) => x.max(y),
         _ if ty.bits() == 32 => u64::from((x as u32).wrapping_add(y as u32)),
@@ -89,8 +134,7 @@ impl Ctx<'_> {
                 let address = at[i] + n as u64 * u64::from(width);
                 let target = self.resolve(atom.space, address, lane)?;
                 let cut = u64::MAX >> (64 - 8 * width);
-                let update =
-                    |old| combine(atom.op, atom.ty, old, column[i] & cut, other[i] & cut);
+                let update = |old| combine(atom.op, atom.ty, old, column[i] & cut, other[i] & cut);
                 out[n][i] = self.update(target, width, lane, update)?;
             }
         }

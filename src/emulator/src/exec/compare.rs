@@ -41,15 +41,14 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> bool {
             c.warp.mask = mask & !p;
             let y = c.src64(b);
             c.warp.mask = mask;
-            let r: [u64; LANES] = std::array::from_fn(|i| if p >> i & 1 != 0 { x[i] } else { y[i] });
+            let r: [u64; LANES] =
+                std::array::from_fn(|i| if p >> i & 1 != 0 { x[i] } else { y[i] });
             c.warp.set64(*d, &r);
         }
         Op::Slct { float, ftz, d, a, b, c: third } => {
             let (x, y, z) = (c.src64(a), c.src64(b), c.src32(third));
             let z = input(&z, *ftz && *float);
-            let first = map1(&z, |z| {
-                if *float { f32::from_bits(z) >= 0.0 } else { z as i32 >= 0 }
-            });
+            let first = map1(&z, |z| if *float { f32::from_bits(z) >= 0.0 } else { z as i32 >= 0 });
             let r: [u64; LANES] = std::array::from_fn(|i| if first[i] { x[i] } else { y[i] });
             c.warp.set64(*d, &r);
         }

@@ -1,11 +1,11 @@
 //! cp.async: copies that are performed only when their thread waits for them.
 
+use super::access::Target;
 use super::cluster::Ctx;
 use super::fault::{Run, refused, stop_lane};
 use super::warp::{PendingCopy, lanes};
 use crate::error::Rule;
 use crate::isa::{Addr, Op, Order, PSrc, Space, Src};
-use super::access::Target;
 
 impl Ctx<'_> {
     pub fn cp_async(

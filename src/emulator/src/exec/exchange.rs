@@ -46,7 +46,9 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {
             let v = c.src64(a);
             let mask = c.warp.mask;
             let same = |lane: u32| {
-                lanes(mask).filter(|o| v[*o as usize] == v[lane as usize]).fold(0, |m, o| m | 1 << o)
+                lanes(mask)
+                    .filter(|o| v[*o as usize] == v[lane as usize])
+                    .fold(0, |m, o| m | 1 << o)
             };
             let r: V32 = std::array::from_fn(|i| {
                 let equal = same(i as u32);
@@ -93,4 +95,3 @@ fn shuffle_source(mode: ShflMode, lane: u32, by: u32, control: u32) -> (u32, boo
         }
     }
 }
-

@@ -67,7 +67,8 @@ fn conflicting<T>(conflict: Conflict, lane: u32, at: &str) -> Run<T> {
             (Rule::AsyncInFlight, text, Other { actor: u32::MAX, pc })
         }
         Conflict::NotProxied { actor, pc } => {
-            let text = format!("{at} by an asynchronous operation: no fence.proxy.async since the write");
+            let text =
+                format!("{at} by an asynchronous operation: no fence.proxy.async since the write");
             (Rule::MissingProxyFence, text, Other { actor, pc })
         }
     };

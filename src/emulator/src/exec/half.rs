@@ -89,8 +89,7 @@ fn half_min_max(max: bool, ty: Ty, mods: &FMods, bits: (u32, u32), values: (f32,
     let flip = if mods.xorsign_abs { (bits.0 ^ bits.1) & 0x8000 } else { 0 };
     let cut = if mods.xorsign_abs { 0x7fff } else { 0xffff };
     let (x, y) = (bits.0 & cut, bits.1 & cut);
-    let (a, b) =
-        if mods.xorsign_abs { (values.0.abs(), values.1.abs()) } else { values };
+    let (a, b) = if mods.xorsign_abs { (values.0.abs(), values.1.abs()) } else { values };
     match (a.is_nan(), b.is_nan()) {
         (true, true) => return 0x7fff,
         (true, _) | (_, true) if mods.nan => return 0x7fff,

@@ -24,7 +24,14 @@ pub fn element(ty: MatTy) -> Option<Element> {
 }
 
 impl Ctx<'_> {
-    pub fn ldmatrix(&mut self, n: u32, trans: bool, d: &[Reg], addr: &Addr, space: Space) -> Run<()> {
+    pub fn ldmatrix(
+        &mut self,
+        n: u32,
+        trans: bool,
+        d: &[Reg],
+        addr: &Addr,
+        space: Space,
+    ) -> Run<()> {
         let at = self.addresses(addr);
         if self.warp.bad != 0 {
             return Ok(());
@@ -49,7 +56,14 @@ impl Ctx<'_> {
         Ok(())
     }
 
-    pub fn stmatrix(&mut self, n: u32, trans: bool, a: &[Src], addr: &Addr, space: Space) -> Run<()> {
+    pub fn stmatrix(
+        &mut self,
+        n: u32,
+        trans: bool,
+        a: &[Src],
+        addr: &Addr,
+        space: Space,
+    ) -> Run<()> {
         let at = self.addresses(addr);
         let values: Vec<V32> = a.iter().map(|s| self.src32(s)).collect();
         if self.warp.bad != 0 {

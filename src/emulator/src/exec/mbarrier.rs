@@ -199,4 +199,3 @@ impl Ctx<'_> {
         Ok(Flow::Pass(Wait::Poll(self.cl.version)))
     }
 }
-

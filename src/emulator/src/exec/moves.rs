@@ -6,9 +6,7 @@ use super::int::{bits, map1, map2};
 use super::warp::{LANES, V64, lanes};
 use crate::error::Rule;
 use crate::isa::{Op, RegKind, Space, Src};
-use crate::memory::{
-    LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES,
-};
+use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES};
 
 /// Runs a move; false if it is another kind.
 pub fn run(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {

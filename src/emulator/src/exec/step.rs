@@ -69,12 +69,29 @@ impl Ctx<'_> {
     }
 
     fn dispatch(&mut self, op: &Op) -> Run<Flow> {
-        if int::run(self, op)
-            || float::run(self, op)
-            || compare::run(self, op)
-            || moves::run(self, op)?
-            || exchange::run(self, op)?
-        {
+        match op {
+            Op::Int1 { .. }
+            | Op::Int2 { .. }
+            | Op::Int3 { .. }
+            | Op::Bfi { .. }
+            | Op::Lop3 { .. }
+            | Op::Prmt { .. }
+            | Op::Carry { .. }
+            | Op::Dot { .. }
+            | Op::Pred2 { .. } => int::run(self, op),
+            Op::F1 { .. } | Op::F2 { .. } | Op::Fma { .. } | Op::F3 { .. } | Op::TestP { .. } => {
+                float::run(self, op)
+            }
+            Op::SetP { .. } | Op::Set { .. } | Op::SelP { .. } | Op::Slct { .. } => {
+                compare::run(self, op)
+            }
+            _ => return self.dispatch_rest(op),
+        };
+        Ok(Flow::Next)
+    }
+
+    fn dispatch_rest(&mut self, op: &Op) -> Run<Flow> {
+        if moves::run(self, op)? || exchange::run(self, op)? {
             return Ok(Flow::Next);
         }
         match op {
@@ -106,8 +123,12 @@ impl Ctx<'_> {
             }
             Op::CpCommit | Op::CpWait { .. } => self.cp_group(op)?,
             Op::CpMbarArrive { space, addr, noinc } => self.cp_mbar_arrive(*space, addr, *noinc)?,
-            Op::LdMatrix { n, trans, d, addr, space } => self.ldmatrix(*n, *trans, d, addr, *space)?,
-            Op::StMatrix { n, trans, a, addr, space } => self.stmatrix(*n, *trans, a, addr, *space)?,
+            Op::LdMatrix { n, trans, d, addr, space } => {
+                self.ldmatrix(*n, *trans, d, addr, *space)?
+            }
+            Op::StMatrix { n, trans, a, addr, space } => {
+                self.stmatrix(*n, *trans, a, addr, *space)?
+            }
             Op::MovMatrix { d, a } => self.movmatrix(*d, a),
             Op::Mma(m) => self.mma(m)?,
             Op::Mbar(m) => return self.mbar(m),
@@ -116,7 +137,7 @@ impl Ctx<'_> {
             Op::BulkWait { most, read } => self.bulk_wait(*most, *read)?,
             Op::WgmmaFence => self.wgmma_fence(),
             Op::WgmmaCommit => self.wgmma_commit(),
-            Op::WgmmaWait { most } => self.wgmma_wait(*most)?,
+            Op::WgmmaWait { most } => return self.wgmma_wait(*most),
             Op::Wgmma(w) => self.wgmma(w)?,
             Op::Nanosleep { .. } => return Ok(Flow::Pass(Wait::Ready)),
             Op::Ret | Op::Exit => return self.exit(),
@@ -166,9 +187,11 @@ impl Ctx<'_> {
                 return stop_lane(Rule::Leak, lane, message);
             }
             let own = self.warp_slot();
-            let unread = self.cl.async_ops.iter().any(|op| {
-                op.group && op.warp == own && op.lane == lane && op.data.is_none()
-            });
+            let unread = self
+                .cl
+                .async_ops
+                .iter()
+                .any(|op| op.group && op.warp == own && op.lane == lane && op.data.is_none());
             if unread {
                 let message = "a bulk copy still reads shared memory when its thread ends";
                 return stop_lane(Rule::Leak, lane, message);
@@ -194,8 +217,10 @@ impl Ctx<'_> {
         let first = self.warp.mask.trailing_zeros() as usize % LANES;
         for lane in lanes(self.warp.mask) {
             if masks[lane as usize] >> lane & 1 == 0 {
-                let message =
-                    format!("lane {lane} is not in its own member mask {:#x}", masks[lane as usize]);
+                let message = format!(
+                    "lane {lane} is not in its own member mask {:#x}",
+                    masks[lane as usize]
+                );
                 return stop_lane(Rule::BarrierMisuse, lane, message);
             }
         }

@@ -11,10 +11,7 @@ type Ops<'a> = [RawOperand<'a>];
 type Decoded = Result<Option<Op>, LoadError>;
 
 fn is_float(ty: Ty) -> bool {
-    matches!(
-        ty,
-        Ty::F16 | Ty::F16x2 | Ty::Bf16 | Ty::Bf16x2 | Ty::F32 | Ty::F64 | Ty::F32x2
-    )
+    matches!(ty, Ty::F16 | Ty::F16x2 | Ty::Bf16 | Ty::Bf16x2 | Ty::F32 | Ty::F64 | Ty::F32x2)
 }
 
 impl<'m, 'a> Lower<'m, 'a> {

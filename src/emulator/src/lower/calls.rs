@@ -1,9 +1,9 @@
 //! Calls of device functions: the callee's body is expanded in place with registers and local
 //! memory of its own, so the machine needs no call stack. Recursion is refused.
 
+use super::Lower;
 use super::form::Form;
 use super::names::Place;
-use super::Lower;
 use crate::error::LoadError;
 use crate::isa::{Op, PSrc, TrapKind};
 use crate::parse::ast::{Function, RawInstr, RawOperand, Var};

@@ -269,12 +269,7 @@ fn bulk_spaces(form: &mut Form<'_>, bulk: &mut Bulk, prefetch: bool) -> Result<(
     }
 }
 
-fn reduction_exists(
-    form: &Form<'_>,
-    op: AtomOp,
-    ty: Ty,
-    tensor: bool,
-) -> Result<(), LoadError> {
+fn reduction_exists(form: &Form<'_>, op: AtomOp, ty: Ty, tensor: bool) -> Result<(), LoadError> {
     let exists = match op {
         AtomOp::Exch | AtomOp::Cas => false,
         _ if tensor => true,
@@ -283,4 +278,3 @@ fn reduction_exists(
     };
     if exists { Ok(()) } else { Err(form.unknown("no such reducing copy")) }
 }
-

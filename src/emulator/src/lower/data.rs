@@ -46,7 +46,8 @@ impl<'m, 'a> Lower<'m, 'a> {
             (RawOperand::List(parts), source) => {
                 let a = self.src(form, source, ty)?;
                 let bits = part_bits(form, ty, parts.len())?;
-                let parts = parts.iter().map(|p| self.data_reg(form, p)).collect::<Result<_, _>>()?;
+                let parts =
+                    parts.iter().map(|p| self.data_reg(form, p)).collect::<Result<_, _>>()?;
                 Ok(Some(Op::Unpack { parts, a, bits }))
             }
             (d, RawOperand::List(parts)) => {

@@ -83,7 +83,9 @@ impl<'a> Form<'a> {
     pub fn finish(&self) -> Result<(), LoadError> {
         match self.rest.first() {
             None => Ok(()),
-            Some(part) => Err(self.unknown(&format!("modifier '.{}' is not known here", clip(part)))),
+            Some(part) => {
+                Err(self.unknown(&format!("modifier '.{}' is not known here", clip(part))))
+            }
         }
     }
 

@@ -208,12 +208,14 @@ fn check_wgmma(
     let fp8 = |t| matches!(t, MatTy::E4m3 | MatTy::E5m2);
     let int8 = |t| matches!(t, MatTy::S8 | MatTy::U8);
     let types = match d {
-        Ty::F32 => (a == b && matches!(a, MatTy::F16 | MatTy::Bf16 | MatTy::Tf32)) || (fp8(a) && fp8(b)),
+        Ty::F32 => {
+            (a == b && matches!(a, MatTy::F16 | MatTy::Bf16 | MatTy::Tf32)) || (fp8(a) && fp8(b))
+        }
         Ty::F16 => (a == b && a == MatTy::F16) || (fp8(a) && fp8(b)),
         Ty::S32 => int8(a) && int8(b),
         _ => false,
     };
-    if !types || k * a.bits() != 256 || n == 0 || n > 256 || n % 8 != 0 {
+    if !types || k * a.bits() != 256 || n == 0 || n > 256 || !n.is_multiple_of(8) {
         return Err(form.unknown("no such wgmma shape and types"));
     }
     Ok(())
@@ -252,4 +254,3 @@ fn check_mma(form: &Form<'_>, mma: &Mma) -> Result<(), LoadError> {
         && mma.d.len() == c_regs(mma.d_ty);
     if fits { Ok(()) } else { Err(form.unknown("wrong number of fragment registers")) }
 }
-

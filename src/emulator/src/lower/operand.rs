@@ -65,11 +65,7 @@ impl<'m, 'a> Lower<'m, 'a> {
     }
 
     /// A register or a vector of them.
-    pub fn regs(
-        &mut self,
-        form: &Form<'a>,
-        op: &RawOperand<'a>,
-    ) -> Result<Box<[Reg]>, LoadError> {
+    pub fn regs(&mut self, form: &Form<'a>, op: &RawOperand<'a>) -> Result<Box<[Reg]>, LoadError> {
         match op {
             RawOperand::List(items) => items.iter().map(|i| self.data_reg(form, i)).collect(),
             _ => Ok(Box::new([self.data_reg(form, op)?])),
@@ -93,7 +89,9 @@ impl<'m, 'a> Lower<'m, 'a> {
     pub fn src(&mut self, form: &Form<'a>, op: &RawOperand<'a>, ty: Ty) -> Result<Src, LoadError> {
         match op {
             RawOperand::Int(value) => Ok(Src::Imm(int_constant(*value, ty))),
-            RawOperand::F32(bits) => Ok(Src::Imm(float_constant(f64::from(f32::from_bits(*bits)), *bits, ty))),
+            RawOperand::F32(bits) => {
+                Ok(Src::Imm(float_constant(f64::from(f32::from_bits(*bits)), *bits, ty)))
+            }
             RawOperand::F64(bits) => {
                 let value = f64::from_bits(*bits);
                 Ok(Src::Imm(if ty == Ty::F64 || ty.bits() == 64 {

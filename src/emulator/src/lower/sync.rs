@@ -5,9 +5,7 @@ use super::form::Form;
 use super::memory::real_space;
 use super::operand::arity;
 use crate::error::LoadError;
-use crate::isa::{
-    BarKind, Barrier, FenceKind, Mbar, MbarKind, Op, Order, Reg, Space, Src, Ty,
-};
+use crate::isa::{BarKind, Barrier, FenceKind, Mbar, MbarKind, Op, Order, Reg, Space, Src, Ty};
 use crate::parse::ast::RawOperand;
 
 type Ops<'a> = [RawOperand<'a>];
@@ -132,11 +130,14 @@ impl<'m, 'a> Lower<'m, 'a> {
         } else if ["async::generic", "tensormap::generic", "alias"].iter().any(|p| form.take(p)) {
             FenceKind::Other
         } else {
-            form.need("a proxy", &[
-                ("async.global", FenceKind::ProxyAsync),
-                ("async::global", FenceKind::ProxyAsync),
-                ("async::shared", FenceKind::ProxyAsync),
-            ])?
+            form.need(
+                "a proxy",
+                &[
+                    ("async.global", FenceKind::ProxyAsync),
+                    ("async::global", FenceKind::ProxyAsync),
+                    ("async::shared", FenceKind::ProxyAsync),
+                ],
+            )?
         };
         form.order();
         form.scope();

@@ -110,7 +110,11 @@ pub enum RawOperand<'a> {
     /// `p|q`.
     Pair(&'a str, &'a str),
     /// `[base + offset]` or `[map, {coordinates}]`.
-    Address { base: Box<RawOperand<'a>>, offset: i64, rest: Vec<RawOperand<'a>> },
+    Address {
+        base: Box<RawOperand<'a>>,
+        offset: i64,
+        rest: Vec<RawOperand<'a>>,
+    },
     /// `(a, b)` of a call.
     Group(Vec<RawOperand<'a>>),
 }
@@ -179,7 +183,10 @@ pub enum Stmt<'a> {
     Label(&'a str, u32),
     Reg(RegDecl<'a>, u32),
     Var(Var<'a>),
-    Loc { file: u32, line: u32 },
+    Loc {
+        file: u32,
+        line: u32,
+    },
     Instr(RawInstr<'a>),
     /// `name: .branchtargets a, b;`
     Targets(&'a str, Vec<&'a str>),

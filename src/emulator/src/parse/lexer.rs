@@ -259,7 +259,8 @@ mod tests {
 
     #[test]
     fn bad_text_is_an_error_with_its_line() {
-        for text in ["\n\n99999999999999999999999", "\n\n\"abc", "\n\n/* x", "\n\n0x", "\n\n\u{1}"] {
+        for text in ["\n\n99999999999999999999999", "\n\n\"abc", "\n\n/* x", "\n\n0x", "\n\n\u{1}"]
+        {
             assert_eq!(tokens(text).unwrap_err().line, 3, "{text:?}");
         }
         assert!(tokens("é").is_err());

@@ -9,8 +9,8 @@ mod vars;
 use crate::error::LoadError;
 use ast::{Ast, Function, VarSpace};
 use cursor::Cursor;
-pub(crate) use lexer::clip;
 use lexer::Tok;
+pub(crate) use lexer::clip;
 
 /// Longest text that is read, in bytes.
 const MAX_TEXT: usize = 256 << 20;
@@ -120,11 +120,7 @@ fn linked<'a>(
     Ok(())
 }
 
-fn function<'a>(
-    c: &mut Cursor<'_, 'a>,
-    entry: bool,
-    line: u32,
-) -> Result<Function<'a>, LoadError> {
+fn function<'a>(c: &mut Cursor<'_, 'a>, entry: bool, line: u32) -> Result<Function<'a>, LoadError> {
     let returns = if c.peek() == Tok::Punct('(') { params(c)? } else { Vec::new() };
     let name = c.word("a function name")?;
     let params = if c.peek() == Tok::Punct('(') { params(c)? } else { Vec::new() };
