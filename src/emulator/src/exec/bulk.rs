@@ -98,7 +98,7 @@ impl Ctx<'_> {
     }
 
     fn plain_pieces(&self, b: &Bulk, at: (u64, u64), bytes: u32, lane: u32) -> Run<Vec<Piece>> {
-        if bytes == 0 || bytes % 16 != 0 {
+        if bytes == 0 || !bytes.is_multiple_of(16) {
             let message = format!("bulk copy of {bytes} bytes; it must be a multiple of 16");
             return stop_lane(Rule::BadOperand, lane, message);
         }
@@ -284,6 +284,30 @@ impl Ctx<'_> {
             cell.record_read(&who, mask);
             Ok(())
         });
+    }
+
+    /// Ends a loan by a read of the asynchronous engine, at its present epoch.
+    pub fn engine_read(&mut self, rank: usize, address: u32, bytes: u32, pc: u32) {
+        let actor = self.engine(rank);
+        let epoch = self.cl.engine_epoch;
+        let who = Access { actor, base: actor, lane: 0, epoch, pc, atomic: false, generic: false };
+        let shared = &mut self.cl.blocks[rank].shared;
+        let Ok(at) = shared.offset(address, bytes) else { return };
+        let _ = shared.cells(at, bytes as usize, |cell, mask| {
+            cell.outgoing = cell.outgoing.saturating_sub(1);
+            cell.record_read(&who, mask);
+            Ok(())
+        });
+    }
+
+    /// The executing lanes learn what the asynchronous engine did up to an epoch.
+    pub fn learn_engine(&mut self, epoch: u32) {
+        let engine = self.engine(self.warp.rank) as usize;
+        let mut known = (**self.warp.clock(self.warp.mask.trailing_zeros() % 32)).clone();
+        known.seen.iter_mut().for_each(|e| *e = 0);
+        known.proxied.iter_mut().for_each(|e| *e = 0);
+        known.learn(engine, epoch);
+        self.warp.acquire(self.warp.mask, &known);
     }
 
     pub fn bulk_commit(&mut self) {

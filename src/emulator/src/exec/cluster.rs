@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::bulk::AsyncOp;
-use super::launch::{Checks, Counters};
+use super::counters::Counters;
+use super::launch::Checks;
 use super::warp::{LANES, V32, V64, Warp};
 use crate::isa::{Kernel, Special, Src};
 use crate::memory::shadow::{Access, Clock};

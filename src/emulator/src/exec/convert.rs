@@ -25,10 +25,8 @@ fn is_float(ty: Ty) -> bool {
 
 /// Runs a conversion.
 pub fn run(c: &mut Ctx<'_>, form: &Convert, d: Reg, a: &Src, b: &Src) {
-    if form.from == Ty::F32 && form.to == Ty::Bf16x2
-        || form.to == Ty::F16x2 && form.from == Ty::F32
-        || matches!(form.to, Ty::E4m3x2 | Ty::E5m2x2) && form.from == Ty::F32
-    {
+    let pair = matches!(form.to, Ty::Bf16x2 | Ty::F16x2 | Ty::E4m3x2 | Ty::E5m2x2);
+    if pair && form.from == Ty::F32 {
         return pack(c, form, d, a, b);
     }
     if matches!(form.to, Ty::E4m3x2 | Ty::E5m2x2 | Ty::F16x2 | Ty::Bf16x2) {

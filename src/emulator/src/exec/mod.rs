@@ -3,11 +3,13 @@
 mod access;
 mod atomic;
 mod barrier;
+mod bits;
 mod bulk;
 mod cluster;
 mod compare;
 mod convert;
 mod copies;
+mod counters;
 mod exchange;
 mod fault;
 mod float;
@@ -16,13 +18,15 @@ mod int;
 mod launch;
 mod matrix;
 mod mbarrier;
+mod meet;
 mod moves;
 mod schedule;
 mod step;
 mod warp;
 mod wgmma;
 
-pub use launch::{Checks, Counters, LaunchSpec, Report, launch};
+pub use counters::Counters;
+pub use launch::{Checks, LaunchSpec, Report, launch};
 
 /// Why a group of lanes does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -69,12 +69,29 @@ impl Ctx<'_> {
     }
 
     fn dispatch(&mut self, op: &Op) -> Run<Flow> {
-        if int::run(self, op)
-            || float::run(self, op)
-            || compare::run(self, op)
-            || moves::run(self, op)?
-            || exchange::run(self, op)?
-        {
+        match op {
+            Op::Int1 { .. }
+            | Op::Int2 { .. }
+            | Op::Int3 { .. }
+            | Op::Bfi { .. }
+            | Op::Lop3 { .. }
+            | Op::Prmt { .. }
+            | Op::Carry { .. }
+            | Op::Dot { .. }
+            | Op::Pred2 { .. } => int::run(self, op),
+            Op::F1 { .. } | Op::F2 { .. } | Op::Fma { .. } | Op::F3 { .. } | Op::TestP { .. } => {
+                float::run(self, op)
+            }
+            Op::SetP { .. } | Op::Set { .. } | Op::SelP { .. } | Op::Slct { .. } => {
+                compare::run(self, op)
+            }
+            _ => return self.dispatch_rest(op),
+        };
+        Ok(Flow::Next)
+    }
+
+    fn dispatch_rest(&mut self, op: &Op) -> Run<Flow> {
+        if moves::run(self, op)? || exchange::run(self, op)? {
             return Ok(Flow::Next);
         }
         match op {
@@ -120,7 +137,7 @@ impl Ctx<'_> {
             Op::BulkWait { most, read } => self.bulk_wait(*most, *read)?,
             Op::WgmmaFence => self.wgmma_fence(),
             Op::WgmmaCommit => self.wgmma_commit(),
-            Op::WgmmaWait { most } => self.wgmma_wait(*most)?,
+            Op::WgmmaWait { most } => return self.wgmma_wait(*most),
             Op::Wgmma(w) => self.wgmma(w)?,
             Op::Nanosleep { .. } => return Ok(Flow::Pass(Wait::Ready)),
             Op::Ret | Op::Exit => return self.exit(),

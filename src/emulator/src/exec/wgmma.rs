@@ -1,12 +1,16 @@
-//! wgmma: each warp computes its sixteen rows. Operands in shared memory are read, and the
-//! accumulators written, only when the group is waited for; until then both are out of bounds.
+//! wgmma: one operation of a warpgroup, of which each warp computes its sixteen rows. Operands in
+//! shared memory are read only when the first of the four warps waits for the group, and the
+//! accumulators of a warp are written when that warp waits; until then both are out of bounds.
+//! A wait needs all four warps to have committed the group, because the operation is theirs.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::cluster::Ctx;
 use super::fault::{Run, refused, stop};
 use super::matrix::element;
 use super::warp::{LANES, V32};
+use super::{Flow, Wait};
 use crate::error::Rule;
 use crate::isa::{Reg, Src, Ty, Wgmma, WgmmaA};
 use crate::memory::SHARED_START;
@@ -23,6 +27,10 @@ pub struct Started {
     b: Vec<Chunk>,
     keep_d: bool,
     pc: u32,
+    /// A and B as numbers, once the operation has read them.
+    captured: Option<(Vec<f32>, Arc<Vec<f32>>)>,
+    /// Epoch of the asynchronous engine at which it read them.
+    read_at: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -31,7 +39,7 @@ enum Operand {
     Shared(Vec<Chunk>),
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Chunk {
     mn: u32,
     k: u32,
@@ -44,6 +52,9 @@ pub struct WgmmaState {
     used: bool,
     pub open: Vec<Started>,
     pub groups: VecDeque<Vec<Started>>,
+    /// Groups committed, and waited for, since the start.
+    committed: u64,
+    retired: u64,
     /// Write clock of each 32-bit register, of the last fence, and now.
     written: Vec<u64>,
     fenced: Option<u64>,
@@ -59,6 +70,8 @@ impl WgmmaState {
             used,
             open: Vec::new(),
             groups: VecDeque::new(),
+            committed: 0,
+            retired: 0,
             written: vec![0; n],
             fenced: None,
             now: 1,
@@ -153,7 +166,15 @@ impl Ctx<'_> {
             self.warp.undefine(*reg, u32::MAX);
             self.warp.wgmma.flight[reg.slot as usize] = true;
         }
-        let started = Started { op: Box::new(w.clone()), a, b, keep_d: keep != 0, pc: self.pc };
+        let started = Started {
+            op: Box::new(w.clone()),
+            a,
+            b,
+            keep_d: keep != 0,
+            pc: self.pc,
+            captured: None,
+            read_at: 0,
+        };
         self.warp.wgmma.open.push(started);
         self.cl.counters.tensor(w.a_ty, 2 * 16 * u64::from(w.n * w.k));
         Ok(())
@@ -195,14 +216,111 @@ impl Ctx<'_> {
     pub fn wgmma_commit(&mut self) {
         let open = std::mem::take(&mut self.warp.wgmma.open);
         self.warp.wgmma.groups.push_back(open);
+        self.warp.wgmma.committed += 1;
+        self.changed();
     }
 
-    pub fn wgmma_wait(&mut self, most: u32) -> Run<()> {
-        while self.warp.wgmma.groups.len() > most as usize {
-            let group = self.warp.wgmma.groups.pop_front().unwrap_or_default();
-            for started in group {
-                self.finish_wgmma(&started)?;
+    /// Slots of the other warps of the warpgroup.
+    fn peers(&self) -> Run<[usize; 3]> {
+        let own = self.warp_slot();
+        let first = own - self.warp.index % 4;
+        let warps = self.cl.blocks[self.warp.rank].threads.div_ceil(32) as usize;
+        if self.warp.index / 4 * 4 + 4 > warps {
+            return stop(Rule::Undefined, "wgmma in a warpgroup of fewer than four warps");
+        }
+        let others = [0, 1, 2, 3].map(|i| first + i);
+        let skip = self.warp.index % 4;
+        Ok([0, 1, 2].map(|i| others[if i < skip { i } else { i + 1 }]))
+    }
+
+    pub fn wgmma_wait(&mut self, most: u32) -> Run<Flow> {
+        let state = &self.warp.wgmma;
+        let due = state.groups.len().saturating_sub(most as usize) as u64;
+        if due == 0 {
+            return Ok(Flow::Next);
+        }
+        let last = state.retired + due;
+        let peers = self.peers()?;
+        for slot in peers {
+            let behind = |w: &super::warp::Warp| w.wgmma.committed < last;
+            if self.cl.warps[slot].as_deref().is_some_and(behind) {
+                return Ok(Flow::Hold(Wait::Poll(self.cl.version)));
             }
+        }
+        for _ in 0..due {
+            let number = self.warp.wgmma.retired;
+            let mut group = self.warp.wgmma.groups.pop_front().unwrap_or_default();
+            // One epoch for the reads of all four warps: they are one operation.
+            if group.iter().any(|s| s.captured.is_none()) {
+                self.cl.engine_epoch += 1;
+            }
+            self.capture(&mut group, None)?;
+            for slot in peers {
+                self.capture_peer(slot, number, &group)?;
+            }
+            for started in &group {
+                self.finish_wgmma(started);
+            }
+            let read_at = group.iter().map(|s| s.read_at).max().unwrap_or(0);
+            self.learn_engine(read_at);
+            self.warp.wgmma.retired += 1;
+        }
+        self.changed();
+        Ok(Flow::Next)
+    }
+
+    /// Reads the operands of a peer's group of the same number, if it has not retired it.
+    fn capture_peer(&mut self, slot: usize, number: u64, own: &[Started]) -> Run<()> {
+        let Some(mut peer) = self.cl.warps[slot].take() else { return Ok(()) };
+        let at = number.checked_sub(peer.wgmma.retired);
+        let group = at.and_then(|at| peer.wgmma.groups.get_mut(at as usize));
+        let done = match group {
+            Some(group) => self.capture(group, Some(own)),
+            None => Ok(()),
+        };
+        self.cl.warps[slot] = Some(peer);
+        done
+    }
+
+    /// Reads the operands of a group now. Warps of a group read the same B.
+    fn capture(&mut self, group: &mut [Started], like: Option<&[Started]>) -> Run<()> {
+        for (n, s) in group.iter_mut().enumerate() {
+            if s.captured.is_some() {
+                continue;
+            }
+            let w = s.op.clone();
+            let (Some(a_el), Some(b_el)) = (element(w.a_ty), element(w.b_ty)) else { continue };
+            let shared_b = like
+                .and_then(|group| group.get(n))
+                .filter(|other| other.b == s.b)
+                .and_then(|other| other.captured.as_ref().map(|c| c.1.clone()));
+            let b = shared_b
+                .unwrap_or_else(|| Arc::new(self.fetch(&s.b, b_el, &w, w.trans_b, (0, w.n))));
+            let a = match &s.a {
+                Operand::Registers(regs) => registers(regs, a_el, w.k as usize),
+                Operand::Shared(chunks) => {
+                    let first = chunks.iter().map(|c| c.mn).min().unwrap_or(0) / 16 * 16;
+                    self.fetch(chunks, a_el, &w, w.trans_a, (first, 16))
+                }
+            };
+            s.captured = Some((a, b));
+            s.read_at = self.cl.engine_epoch;
+            self.end_loans(s)?;
+        }
+        Ok(())
+    }
+
+    fn end_loans(&mut self, s: &Started) -> Run<()> {
+        let rank = self.warp.rank;
+        let mut lent: Vec<u32> = s.b.iter().map(|c| c.address).collect();
+        if let Operand::Shared(chunks) = &s.a {
+            lent.extend(chunks.iter().map(|c| c.address));
+        }
+        for address in lent {
+            if self.cl.blocks[rank].shared.offset(address, 16).is_err() {
+                return refused(crate::memory::shared::Refusal::OutOfBounds, 0, "read", address);
+            }
+            self.engine_read(rank, address, 16, s.pc);
         }
         Ok(())
     }
@@ -237,27 +355,11 @@ impl Ctx<'_> {
         matrix
     }
 
-    fn finish_wgmma(&mut self, s: &Started) -> Run<()> {
+    fn finish_wgmma(&mut self, s: &Started) {
         let w = &*s.op;
-        let (Some(a_el), Some(b_el)) = (element(w.a_ty), element(w.b_ty)) else { return Ok(()) };
-        let first = (self.warp.index % 4) as u32 * 16;
-        let b = self.fetch(&s.b, b_el, w, w.trans_b, (0, w.n));
-        let a = match &s.a {
-            Operand::Registers(regs) => registers(regs, a_el, w.k as usize),
-            Operand::Shared(chunks) => self.fetch(chunks, a_el, w, w.trans_a, (first, 16)),
-        };
-        let rank = self.warp.rank;
-        let mut lent: Vec<u32> = s.b.iter().map(|c| c.address).collect();
-        if let Operand::Shared(chunks) = &s.a {
-            lent.extend(chunks.iter().map(|c| c.address));
+        if let Some((a, b)) = &s.captured {
+            self.accumulate(s, a, b);
         }
-        for address in lent {
-            if self.cl.blocks[rank].shared.offset(address, 16).is_err() {
-                return refused(crate::memory::shared::Refusal::OutOfBounds, 0, "read", address);
-            }
-            self.give_back(rank, address, 16, 0, s.pc);
-        }
-        self.accumulate(s, &a, &b);
         // A later product on the same accumulators keeps them in flight.
         let later: Vec<u32> = self
             .warp
@@ -274,7 +376,6 @@ impl Ctx<'_> {
                 self.warp.def32[reg.slot as usize] = self.warp.live;
             }
         }
-        Ok(())
     }
 
     /// D = A·B + D for this warp's rows, products summed in f64 and rounded once.

@@ -149,7 +149,7 @@ impl Allocation {
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Ascending by base.
-    table: Vec<Box<Allocation>>,
+    table: Vec<Allocation>,
     next: u64,
 }
 
@@ -171,14 +171,7 @@ impl Memory {
         let words = zeroed(bytes.div_ceil(8)).ok_or(MemoryError::BadSize { bytes })?;
         let init = zeroed(bytes.div_ceil(32)).ok_or(MemoryError::BadSize { bytes })?;
         let shadow = GlobalShadow::new(bytes);
-        self.table.push(Box::new(Allocation {
-            base,
-            size: bytes,
-            read_only: false,
-            words,
-            init,
-            shadow,
-        }));
+        self.table.push(Allocation { base, size: bytes, read_only: false, words, init, shadow });
         self.next = (base + bytes + GUARD).next_multiple_of(ALIGN);
         Ok(base)
     }
@@ -294,7 +287,7 @@ mod tests {
         let mut m = Memory::new();
         let a = m.alloc(100).unwrap();
         let b = m.alloc(8).unwrap();
-        assert!(b > a + 100 && b % 256 == 0);
+        assert!(b > a + 100 && b.is_multiple_of(256));
         let data: Vec<u8> = (0..60).collect();
         m.write(a + 3, &data).unwrap();
         let mut back = [0; 60];

@@ -117,10 +117,10 @@ fn initialiser<'a>(c: &mut Cursor<'_, 'a>) -> Result<Vec<InitValue<'a>>, LoadErr
             }
             continue;
         }
-        if !c.eat('}') {
-            values.push(init_value(c)?);
-        } else {
+        if depth > 0 && c.eat('}') {
             depth -= 1;
+        } else {
+            values.push(init_value(c)?);
         }
         while depth > 0 && c.eat('}') {
             depth -= 1;

@@ -8,7 +8,8 @@
 // Launch   grid any (each block takes tiles blockIdx.x, + gridDim.x, …), block 384,
 //          dynamic shared memory SHARED_BYTES (tiles start at the next multiple of 1024).
 // Ring     stage s: full[s] counts 1 arrival + the bytes of both tiles; empty[s] counts one
-//          arrival of each consumer warpgroup. The n-th pass over a stage waits for parity n & 1
+//          arrival of each consumer warp, for a warp's wait says only that its own quarter of the
+//          product has read the tiles. The n-th pass over a stage waits for parity n & 1
 //          on full, and for (n & 1) ^ 1 on empty, which passes at once the first time.
 #include "ptx.cuh"
 
@@ -76,7 +77,7 @@ __device__ inline void consume(const TensorMap* map_c, uint32_t tiles, uint32_t 
       wgmma_commit();
       // The products of the step before are done once only this step's are in flight.
       wgmma_wait<1>();
-      if (previous >= 0 && thread == 0) mbarrier_arrive(empty + previous * 8);
+      if (previous >= 0 && thread % 32 == 0) mbarrier_arrive(empty + previous * 8);
       previous = stage;
       if (++stage == STAGES) {
         stage = 0;
@@ -84,10 +85,8 @@ __device__ inline void consume(const TensorMap* map_c, uint32_t tiles, uint32_t 
       }
     }
     wgmma_wait<0>();
-    if (thread == 0) {
-      mbarrier_arrive(empty + previous * 8);
-      tma_wait_read<0>();
-    }
+    if (thread % 32 == 0) mbarrier_arrive(empty + previous * 8);
+    if (thread == 0) tma_wait_read<0>();
     named_barrier(1 + group, 128);
     stage_result(acc, staging + group * C_BYTES, thread);
     fence_proxy_async();
@@ -111,7 +110,7 @@ gemm_sm90(const __grid_constant__ TensorMap map_a, const __grid_constant__ Tenso
   if (threadIdx.x == 0) {
     for (int s = 0; s < STAGES; ++s) {
       mbarrier_init(full + s * 8, 1);
-      mbarrier_init(empty + s * 8, CONSUMERS);
+      mbarrier_init(empty + s * 8, CONSUMERS * 4);
     }
     fence_barrier_init();
     fence_proxy_async();
