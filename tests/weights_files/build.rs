@@ -57,8 +57,8 @@ impl Gguf {
     pub fn of(arch: &str) -> Gguf {
         Gguf::empty()
             .pair("general.architecture", STR, &string(arch))
-            .pair(&format!("{arch}.attention.head_count"), U32, &2u32.to_le_bytes())
-            .pair(&format!("{arch}.attention.head_count_kv"), U32, &1u32.to_le_bytes())
+            .pair(format!("{arch}.attention.head_count"), U32, &2u32.to_le_bytes())
+            .pair(format!("{arch}.attention.head_count_kv"), U32, &1u32.to_le_bytes())
     }
 
     pub fn pair(self, key: impl AsRef<[u8]>, kind: u32, value: &[u8]) -> Gguf {
