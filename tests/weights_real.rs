@@ -1,4 +1,5 @@
-//! A real checkpoint, if one is given: `PACER_GGUF=… cargo test --test weights_real -- --nocapture`.
+//! A real checkpoint, if one is given:
+//! `PACER_GGUF=… cargo test --test weights_real -- --nocapture`.
 
 use pacer::weights::digest::digest;
 use pacer::weights::open::{Format, open};

@@ -117,32 +117,33 @@ fn make(seed: u64, entry: &Entry) -> Box<[u8]> {
     }
 }
 
-/// `bytes` bytes of numbers; number i depends on `start` and i alone.
+/// `bytes` bytes of numbers; number i depends on `start` and i alone. Each is `store` of a nearly
+/// normal number (mean 0, deviation 1): the sum of four random bytes, of which there are so few
+/// that a table holds them all.
 fn fill<const B: usize>(bytes: usize, start: u64, store: impl Fn(f32) -> [u8; B]) -> Box<[u8]> {
+    // Four bytes: mean 4 · 127.5, variance 4 · (256² - 1) / 12.
+    const MEAN: f32 = 510.0;
+    const DEVIATION: f32 = 147.801;
+    let table: [[u8; B]; 1024] = std::array::from_fn(|sum| store((sum as f32 - MEAN) / DEVIATION));
     let mut out = vec![0u8; bytes].into_boxed_slice();
     let (numbers, _) = out.as_chunks_mut::<B>();
     let (pairs, last) = numbers.as_chunks_mut::<2>();
     let odd = pairs.len() as u64;
     for (i, pair) in (0u64..).zip(pairs) {
-        let (a, b) = two_normal(start, i);
-        *pair = [store(a), store(b)];
+        *pair = two_sums(start, i).map(|sum| table[sum]);
     }
-    if let [last] = last {
-        *last = store(two_normal(start, odd).0);
+    for (number, sum) in last.iter_mut().zip(two_sums(start, odd)) {
+        *number = table[sum];
     }
     out
 }
 
-/// Two nearly normal numbers (mean 0, deviation 1): each the sum of four random bytes.
-fn two_normal(start: u64, i: u64) -> (f32, f32) {
-    // Four bytes: mean 4 · 127.5, variance 4 · (256² - 1) / 12.
-    const MEAN: i32 = 510;
-    const SCALE: f32 = 1.0 / 147.801;
+/// Two sums of four random bytes each, below 1024.
+fn two_sums(start: u64, i: u64) -> [usize; 2] {
     let bits = mix(start.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let twos = (bits & 0x00ff_00ff_00ff_00ff) + (bits >> 8 & 0x00ff_00ff_00ff_00ff);
     let fours = (twos & 0x0000_ffff_0000_ffff) + (twos >> 16 & 0x0000_ffff_0000_ffff);
-    let unit = |sum: u64| (sum as u32 as i32 - MEAN) as f32 * SCALE;
-    (unit(fours & 0xffff_ffff), unit(fours >> 32))
+    [fours as usize & 1023, (fours >> 32) as usize & 1023]
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).

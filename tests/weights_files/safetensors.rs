@@ -19,7 +19,10 @@ fn t(dtype: &str, shape: &str, offsets: &str) -> String {
     format!(r#"{{"t":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#)
 }
 
-const SOUND: &str = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[1,2],"data_offsets":[8,12]}}"#;
+const SOUND: &str = concat!(
+    r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"#,
+    r#""b":{"dtype":"BF16","shape":[1,2],"data_offsets":[8,12]}}"#
+);
 
 #[test]
 fn header_length() {
@@ -105,11 +108,10 @@ fn offsets() {
     bad("near 2^64", &t("U8", "[4]", "[18446744073709551611,18446744073709551615]"), 8, "\"t\"");
     bad("bytes left", &t("F32", "[1]", "[0,4]"), 5, "1 bytes after the last tensor");
     bad("no tensors but data", "{}", 1, "1 bytes after the last tensor");
-    let two = |a: &str, b: &str| {
-        format!(
-            r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":{a}}},"b":{{"dtype":"U8","shape":[4],"data_offsets":{b}}}}}"#
-        )
+    let one = |name: &str, offsets: &str| {
+        format!(r#""{name}":{{"dtype":"U8","shape":[4],"data_offsets":{offsets}}}"#)
     };
+    let two = |a: &str, b: &str| format!("{{{},{}}}", one("a", a), one("b", b));
     bad("overlap", &two("[0,4]", "[2,6]"), 6, "\"b\"|overlap the tensor before: 4 expected");
     bad("same place", &two("[0,4]", "[0,4]"), 4, "overlap");
     bad("gap", &two("[0,4]", "[5,9]"), 9, "\"b\"|leave a gap");
@@ -149,7 +151,11 @@ fn a_header_of_many_tensors_stays_in_bounds() {
 
 #[test]
 fn odd_but_sound() {
-    let header = r#"{"i":{"dtype":"I64","shape":[1],"data_offsets":[4,12]},"f":{"data_offsets":[0,4],"shape":[],"dtype":"F32"},"z":{"dtype":"F16","shape":[0,7],"data_offsets":[4,4]}}   "#;
+    let header = concat!(
+        r#"{"i":{"dtype":"I64","shape":[1],"data_offsets":[4,12]},"#,
+        r#""f":{"data_offsets":[0,4],"shape":[],"dtype":"F32"},"#,
+        r#""z":{"dtype":"F16","shape":[0,7],"data_offsets":[4,4]}}   "#
+    );
     let scratch = Scratch::new("odd");
     scratch.write("one.safetensors", &safetensors(header, 12));
     let opened = open(scratch.path(), Format::Auto).unwrap();
