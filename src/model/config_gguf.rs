@@ -2,7 +2,7 @@
 //!
 //! What metadata leaves out is read off the tensors: biases and tied embeddings by whether a
 //! tensor exists, rotary factors from their own tensors. GGUF stores Gemma's norm weights with
-//! the 1 already added.
+//! the 1 already added; `weights` takes it off again, so that every file means the same.
 
 use crate::error::{Error, Result};
 use crate::types::{Dtype, GgufVocab, Meta, MetaMap, TokenId};
@@ -129,7 +129,7 @@ fn common(k: &Keys, file: &GgufFile) -> Result<Config> {
         intermediate: k.required("feed_forward_length")?,
         max_context: k.usize("context_length")?.unwrap_or(2048),
         norm_eps: eps.ok_or_else(|| k.wrong("attention.layer_norm_rms_epsilon", "there"))?,
-        norm_plus_one: false,
+        norm_plus_one: gemma,
         norms: match k.arch {
             "olmo2" => NormNames::POST,
             _ if gemma => NormNames::SANDWICH,
