@@ -166,8 +166,8 @@ fn pipeline_bugs_that_a_synchronous_machine_misses_are_named() {
     assert_eq!(rule(&f), Some(Rule::AsyncInFlight), "{}", show(f));
     // Half of the expected bytes, in each of the places that the compiler made of one line.
     for (line, half) in [
-        ("mov.u32 \t%r383, 24576", "mov.u32 \t%r383, 12288"),
-        ("mov.u32 \t%r423, 24576", "mov.u32 \t%r423, 12288"),
+        ("mov.u32 \t%r384, 24576", "mov.u32 \t%r383, 12288"),
+        ("mov.u32 \t%r424, 24576", "mov.u32 \t%r423, 12288"),
     ] {
         let f = mutant(true, line, half, 0);
         assert!(rule(&f).is_some(), "{}", show(f));
