@@ -5,7 +5,7 @@ use super::form::Form;
 use super::memory::real_space;
 use super::operand::arity;
 use crate::error::LoadError;
-use crate::isa::{MatTy, Mma, Op, Space, Ty, Wgmma, WgmmaA};
+use crate::isa::{MatTy, Mma, Op, Reg, RegKind, Space, Src, Ty, Wgmma, WgmmaA};
 use crate::parse::ast::RawOperand;
 
 type Ops<'a> = [RawOperand<'a>];
@@ -156,6 +156,16 @@ impl<'m, 'a> Lower<'m, 'a> {
             RawOperand::List(_) => WgmmaA::Regs(self.srcs(form, &ops[1], Ty::B32)?),
             op => WgmmaA::Shared(self.src(form, op, Ty::B64)?),
         };
+        let narrow = |r: &Reg| r.kind == RegKind::B32;
+        let a_narrow = match &a {
+            WgmmaA::Regs(regs) => {
+                regs.len() == 4 && regs.iter().all(|s| matches!(s, Src::Reg(r) if narrow(r)))
+            }
+            WgmmaA::Shared(_) => true,
+        };
+        if !d.iter().all(narrow) || !a_narrow {
+            return Err(form.unknown("fragments are 32-bit registers"));
+        }
         let b = self.src(form, &ops[2], Ty::B64)?;
         let scale_d = self.psrc(form, &ops[3])?;
         let flags = ops[4..].iter().map(|op| match op {
