@@ -75,8 +75,9 @@ pub fn case(name: &str) -> &'static Case {
 pub fn compare(got: &[f64], want: impl Fn(usize) -> (f64, f64)) -> Result<(), Failure> {
     for (i, &g) in got.iter().enumerate() {
         let (w, error) = want(i);
-        // Written so that NaN fails.
-        if !((g - w).abs() <= error) {
+        // False for NaN, which therefore fails.
+        let close = (g - w).abs() <= error;
+        if !close {
             return Err(Failure::Wrong(format!("element {i} is {g}, not {w} ± {error:e}")));
         }
     }
