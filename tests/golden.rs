@@ -227,12 +227,22 @@ fn greedy_tokens_and_their_logprobs() {
 }
 
 #[test]
-fn the_reference_computes_the_recorded_hidden_states() {
+fn the_reference_computes_logits_hidden_states_and_greedy_tokens() {
     for folder in folders() {
         let (model, golden) = open(&folder);
-        for case in cases(&golden).into_iter().filter(|c| ids(&c["ids"]).len() <= 40) {
-            let tokens = ids(&case["ids"]);
-            let outcome = reference::run(&model.plan, &model.weights, &[tokens]).unwrap().remove(0);
+        for case in cases(&golden) {
+            let (prompt, greedy) = (ids(&case["ids"]), ids(&case["greedy"]["ids"]));
+            // One run over the prompt and the recorded continuation: each row must choose the next.
+            let all = [&prompt[..], &greedy[..greedy.len() - 1]].concat();
+            let mut outcome =
+                reference::run(&model.plan, &model.weights, &[all]).unwrap().remove(0);
+            let chosen = outcome.logits[prompt.len() - 1..].iter().map(|row| {
+                let best = |a: &usize, b: &usize| row[*a].total_cmp(&row[*b]);
+                (0..row.len()).max_by(best).unwrap() as u32
+            });
+            assert_eq!(chosen.collect::<Vec<_>>(), greedy, "{}", folder.display());
+            outcome.logits.truncate(prompt.len());
+            outcome.residuals.iter_mut().for_each(|r| r.truncate(prompt.len()));
             let hidden = case["hidden"].as_array().unwrap();
             assert!(hidden.len() > model.config.layers.len());
             // `transformers` records no state between the last layer and the last norm in

@@ -14,6 +14,7 @@ use crate::bench::one_batch::row::{self, Context};
 use crate::bench::one_batch::subject::EngineBatch;
 use crate::bench::one_batch::sweep::{self, Observer, Sweep};
 use crate::bench::one_batch::{OneBatch, inputs, text};
+use crate::engine::options::EngineOptions;
 use crate::engine::sizes;
 use crate::error::{Error, Result};
 use crate::measure::clock::{Clock, RealClock};
@@ -145,6 +146,8 @@ pub struct Room {
     pub batch: usize,
     pub input: usize,
     pub output: usize,
+    /// Tokens of a sequence of the smallest case.
+    pub shortest: usize,
 }
 
 impl Run for BenchOneBatch {
@@ -198,7 +201,9 @@ impl BenchOneBatch {
     fn room(&self) -> Room {
         let most = |list: &[usize]| list.iter().copied().max().unwrap_or(0);
         let input = if self.prompt_file().is_some() { 0 } else { most(&self.input_len) };
-        Room { batch: most(&self.batch_size), input, output: most(&self.output_len) }
+        let least = |list: &[usize]| list.iter().copied().min().unwrap_or(1);
+        let shortest = least(&self.input_len) + least(&self.output_len);
+        Room { batch: most(&self.batch_size), input, output: most(&self.output_len), shortest }
     }
 
     /// The prompt file; an empty name is none, as with SGLang.
@@ -361,12 +366,17 @@ fn load(flags: &ModelFlags, room: Room) -> Result<Box<dyn OneBatch>> {
     let model = load::model(flags)?;
     let mut options = load::engine_options(flags);
     options.policy = Policy::Static;
-    options.max_running = options.max_running.or(Some(room.batch));
-    let step = options.step_tokens.unwrap_or(STEP_TOKENS).max(room.batch);
+    let device = load::device(flags)?;
+    let one = EngineOptions { max_running: Some(1), ..options.clone() };
+    let memory = sizes::memory_plan(device.as_ref(), &model.plan, &model.weights, &one)?;
+    // Batches beyond what the cache could ever hold are skipped, so they need no room.
+    let fits = (memory.kv_tokens_possible / room.shortest.max(1)).max(1);
+    let batch = if room.input > 0 { room.batch.min(fits) } else { room.batch };
+    options.max_running = options.max_running.or(Some(batch));
+    let step = options.step_tokens.unwrap_or(STEP_TOKENS).max(batch);
     options.step_tokens = Some(step);
     options.max_prefill_tokens = options.max_prefill_tokens.max(step);
     if options.total_tokens.is_none() && room.input > 0 {
-        let device = load::device(flags)?;
         let memory = sizes::memory_plan(device.as_ref(), &model.plan, &model.weights, &options)?;
         let page = options.page_size.unwrap_or(sizes::PAGE_SIZE);
         let sequence = (room.input + room.output).next_multiple_of(page);

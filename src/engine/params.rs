@@ -97,8 +97,9 @@ impl SamplingParams {
             if value >= low && value <= high {
                 return Ok(());
             }
-            let message = format!("{name} is {value}, expected {low} to {high}");
-            Err(Error::usage(message))
+            let from =
+                if low == f32::MIN_POSITIVE { "above 0 and up".into() } else { low.to_string() };
+            Err(Error::usage(format!("{name} is {value}, expected {from} to {high}")))
         };
         range("temperature", self.temperature, 0.0, 1e4)?;
         range("top_p", self.top_p, f32::MIN_POSITIVE, 1.0)?;
