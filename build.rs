@@ -14,7 +14,7 @@ fn main() {
     }
 }
 
-/// `PACER_COMMIT`: the checkout's short commit, with a `+` if files differ from it.
+/// `PACER_COMMIT`: the checkout's short commit, with `-dirty` if files differ from it.
 fn commit() {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
@@ -22,15 +22,14 @@ fn commit() {
     };
     let hash = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
     let dirty = git(&["status", "--porcelain", "--untracked-files=no"]);
-    let mark = if dirty.is_some_and(|d| !d.is_empty()) { "+" } else { "" };
+    let mark = if dirty.is_some_and(|d| !d.is_empty()) { "-dirty" } else { "" };
     println!("cargo:rustc-env=PACER_COMMIT={hash}{mark}");
     println!("cargo:rerun-if-changed=src");
     // A commit moves HEAD's log; a switch of branches writes HEAD.
     for file in ["HEAD", "logs/HEAD"] {
-        if let Some(path) = git(&["rev-parse", "--git-path", file]) {
-            if Path::new(&path).exists() {
-                println!("cargo:rerun-if-changed={path}");
-            }
+        let path = git(&["rev-parse", "--git-path", file]);
+        if let Some(path) = path.filter(|p| Path::new(p).exists()) {
+            println!("cargo:rerun-if-changed={path}");
         }
     }
 }

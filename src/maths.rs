@@ -77,6 +77,36 @@ export! {
     truncf(x: f32) -> f32;
 }
 
+/// Compilers merge a sine and a cosine of one number into this.
+///
+/// # Safety
+/// Both pointers are writable.
+// SAFETY: the symbol has the C library's name, signature and meaning.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sincos(x: f64, sine: *mut f64, cosine: *mut f64) {
+    let (s, c) = libm::sincos(x);
+    // SAFETY: the caller's promise.
+    unsafe {
+        *sine = s;
+        *cosine = c;
+    }
+}
+
+/// As [`sincos`].
+///
+/// # Safety
+/// Both pointers are writable.
+// SAFETY: the symbol has the C library's name, signature and meaning.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sincosf(x: f32, sine: *mut f32, cosine: *mut f32) {
+    let (s, c) = libm::sincosf(x);
+    // SAFETY: the caller's promise.
+    unsafe {
+        *sine = s;
+        *cosine = c;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::hint::black_box;

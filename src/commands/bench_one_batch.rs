@@ -6,18 +6,21 @@ use serde_json::Value;
 
 use super::model_flags::ModelFlags;
 use super::progress::Progress;
-use super::{Run, out};
+use super::{Run, load, out};
 use crate::bench::ceilings::{self, Budget, store};
 use crate::bench::one_batch::case::{Bench, Effort, Samples};
 use crate::bench::one_batch::figures::{self, Ceiling};
 use crate::bench::one_batch::row::{self, Context};
+use crate::bench::one_batch::subject::EngineBatch;
 use crate::bench::one_batch::sweep::{self, Observer, Sweep};
 use crate::bench::one_batch::{OneBatch, inputs, text};
+use crate::engine::sizes;
 use crate::error::{Error, Result};
 use crate::measure::clock::{Clock, RealClock};
 use crate::measure::interrupt::Interrupt;
 use crate::measure::json::JsonLines;
 use crate::measure::{date, machine};
+use crate::scheduler::Policy;
 use crate::{choice, with_model_flags};
 
 choice! {
@@ -125,6 +128,9 @@ with_model_flags! {
     }
 }
 
+/// Tokens of a step unless asked otherwise.
+const STEP_TOKENS: usize = 512;
+
 /// Prompts of `--correctness-test` without a file.
 const BUILT_IN_PROMPTS: [&str; 3] = [
     "The capital of France is",
@@ -191,13 +197,17 @@ impl BenchOneBatch {
 
     fn room(&self) -> Room {
         let most = |list: &[usize]| list.iter().copied().max().unwrap_or(0);
-        let input = if self.prompt_filename.is_some() { 0 } else { most(&self.input_len) };
+        let input = if self.prompt_file().is_some() { 0 } else { most(&self.input_len) };
         Room { batch: most(&self.batch_size), input, output: most(&self.output_len) }
     }
 
+    /// The prompt file; an empty name is none, as with SGLang.
+    fn prompt_file(&self) -> Option<&str> {
+        self.prompt_filename.as_deref().filter(|f| !f.is_empty())
+    }
+
     fn prompts(&self) -> Result<Option<Vec<String>>> {
-        let file = self.prompt_filename.as_deref().filter(|f| !f.is_empty());
-        file.map(|f| inputs::read_prompts(Path::new(f))).transpose()
+        self.prompt_file().map(|f| inputs::read_prompts(Path::new(f))).transpose()
     }
 
     /// Measures the whole sweep on a loaded subject. `print` gets every line of standard output.
@@ -241,7 +251,7 @@ impl BenchOneBatch {
     ) -> Result<()> {
         let built_in = || BUILT_IN_PROMPTS.map(String::from).to_vec();
         let mut prompts = self.prompts()?.unwrap_or_else(built_in);
-        if self.prompt_filename.is_some() {
+        if self.prompt_file().is_some() {
             prompts.truncate(self.batch_size.first().copied().unwrap_or(1));
         }
         let output_len = self.output_len.first().copied().unwrap_or(16);
@@ -305,7 +315,7 @@ impl Printer<'_> {
         Context {
             run_name: self.flags.run_name.clone(),
             seed: self.flags.seed,
-            inputs: self.flags.prompt_filename.clone().unwrap_or_else(|| "random".into()),
+            inputs: self.flags.prompt_file().unwrap_or("random").to_string(),
             effort: self.effort,
             version: super::version(),
             commit: super::commit().to_string(),
@@ -346,7 +356,25 @@ fn ceiling(device_kind: &str, threads: usize) -> Ceiling {
     }
 }
 
-/// Loads the model for this command.
-fn load(_model: &ModelFlags, _room: Room) -> Result<Box<dyn OneBatch>> {
-    Err(Error::unsupported("bench-one-batch: the engine is not in this build"))
+/// Loads the model with a cache that has room for the largest case, as far as memory goes.
+fn load(flags: &ModelFlags, room: Room) -> Result<Box<dyn OneBatch>> {
+    let model = load::model(flags)?;
+    let mut options = load::engine_options(flags);
+    options.policy = Policy::Static;
+    options.max_running = options.max_running.or(Some(room.batch));
+    let step = options.step_tokens.unwrap_or(STEP_TOKENS).max(room.batch);
+    options.step_tokens = Some(step);
+    options.max_prefill_tokens = options.max_prefill_tokens.max(step);
+    if options.total_tokens.is_none() && room.input > 0 {
+        let device = load::device(flags)?;
+        let memory = sizes::memory_plan(device.as_ref(), &model.plan, &model.weights, &options)?;
+        let page = options.page_size.unwrap_or(sizes::PAGE_SIZE);
+        let sequence = (room.input + room.output).next_multiple_of(page);
+        let wanted = sequence.saturating_mul(room.batch);
+        options.total_tokens = Some(wanted.min(memory.kv_tokens_possible));
+    }
+    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = flags.threads.unwrap_or_else(cores);
+    let engine = load::engine(model, flags, &options)?;
+    Ok(Box::new(EngineBatch::new(engine, threads, room.output)))
 }

@@ -63,7 +63,8 @@ impl Run for Calibrate {
 
 fn table(c: &Ceilings) -> String {
     format!(
-        "{}, {} threads, {}\n  memory read        {:10.2} GB/s\n  float32 arithmetic {:10.2} GFLOP/s",
+        "{}, {} threads, {}\n  memory read        {:10.2} GB/s\n  \
+         float32 arithmetic {:10.2} GFLOP/s",
         c.cpu,
         c.threads,
         c.isa,

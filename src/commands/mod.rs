@@ -6,7 +6,10 @@
 pub mod args;
 pub mod bench_one_batch;
 pub mod calibrate;
+pub mod generate;
 pub mod help;
+pub mod info;
+pub mod load;
 pub mod model_flags;
 pub mod nearest;
 pub mod out;
@@ -50,8 +53,12 @@ fn run<T: Run>(command: &Command, words: &[String]) -> Result<()> {
 }
 
 /// Every command, in the order of `pacer help`.
-pub const COMMANDS: &[Command] =
-    &[Command::of::<bench_one_batch::BenchOneBatch>(), Command::of::<calibrate::Calibrate>()];
+pub const COMMANDS: &[Command] = &[
+    Command::of::<generate::Generate>(),
+    Command::of::<bench_one_batch::BenchOneBatch>(),
+    Command::of::<calibrate::Calibrate>(),
+    Command::of::<info::Info>(),
+];
 
 /// `pacer 0.1.0 (1a2b3c4d5e6f)`: what `--version` prints and result rows carry.
 pub fn version() -> String {

@@ -291,7 +291,9 @@ macro_rules! with_model_flags {
             ///
             /// # Errors
             /// `Usage` for a value that names something this build does not have.
-            pub fn model(&self) -> $crate::error::Result<$crate::commands::model_flags::ModelFlags> {
+            pub fn model(
+                &self,
+            ) -> $crate::error::Result<$crate::commands::model_flags::ModelFlags> {
                 use $crate::commands::model_flags::{
                     DeviceChoice, ModelFlags, one_rank, unavailable,
                 };

@@ -48,14 +48,15 @@ pub fn expected_one_of(names: &[impl Display]) -> String {
     format!("expected one of: {}", names.join(", "))
 }
 
-/// Declares an enum whose variants are the values of a flag: `choice! { Device { Auto = "auto" } }`.
+/// Declares an enum whose variants are the values of a flag:
+/// `choice! { Device { Auto = "auto", Cpu = "cpu" } }`.
 /// The first variant is the default.
 #[macro_export]
 macro_rules! choice {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name { $($(#[$vmeta])* $variant),+ }
+        pub enum $name { $($variant),+ }
 
         impl $name {
             pub const ALL: &[$name] = &[$($name::$variant),+];

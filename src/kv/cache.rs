@@ -239,10 +239,11 @@ impl PageCache {
         let (_, page) = self.idle_leaves.pop_first()?;
         self.idle = self.idle.saturating_sub(1);
         let tree = self.tree.as_mut()?;
-        if let Some(parent) = tree.remove(page) {
-            if tree.is_leaf(parent) && self.is_idle(parent) {
-                self.idle_leaves.insert((self.pages[parent as usize].released, parent));
-            }
+        if let Some(parent) = tree.remove(page)
+            && tree.is_leaf(parent)
+            && self.is_idle(parent)
+        {
+            self.idle_leaves.insert((self.pages[parent as usize].released, parent));
         }
         Some(page)
     }

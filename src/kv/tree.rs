@@ -171,8 +171,8 @@ mod tests {
         t.insert(0, Some(5), &[3, 4], 6);
         assert_eq!(find(&t, 0, &[1, 2, 3, 4, 9]), [5, 6]);
         assert_eq!(find(&t, 0, &[1, 2, 3]), [5], "half a page is no page");
-        assert_eq!(find(&t, 0, &[7, 7, 3, 4]), [], "same middle page, other prefix");
-        assert_eq!(find(&t, 1, &[1, 2, 3, 4]), [], "other tenant");
+        assert_eq!(find(&t, 0, &[7, 7, 3, 4]), [0; 0], "same middle page, other prefix");
+        assert_eq!(find(&t, 1, &[1, 2, 3, 4]), [0; 0], "other tenant");
     }
 
     #[test]
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(t.remove(3), Some(1));
         assert!(t.is_leaf(1) && t.len() == 3);
         assert_eq!(t.remove(1), None);
-        assert_eq!(find(&t, 0, &[4, 4]), []);
+        assert_eq!(find(&t, 0, &[4, 4]), [0; 0]);
         assert_eq!(find(&t, 0, &[6, 6]), [2]);
     }
 }

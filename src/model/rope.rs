@@ -192,8 +192,8 @@ mod tests {
         assert!(rope(Scaling::Divided { factors: vec![1.0; 3] }).table(8).is_err());
     }
 
-    /// Values computed with the published formula for dim 8, theta 10000, factor 4, context 64:
-    /// border(32) = -0.995, border(1) = 2.016, so low = 0 and high = 3 after truncation.
+    /// By hand for dim 8, theta 10000, factor 4, context 64: border(32) = -0.497 and border(1) =
+    /// 1.008, so low = 0 and high = 2 after truncation, and the ramp is 0, 1/2, 1, 1.
     #[test]
     fn yarn_blends_between_its_borders() {
         let scaling = Scaling::Yarn {
@@ -205,8 +205,7 @@ mod tests {
             truncate: true,
         };
         let table = rope(scaling).table(256).unwrap();
-        let expected =
-            [1.0, 0.1 * (0.25 / 3.0 + 2.0 / 3.0), 0.01 * (0.5 / 3.0 + 1.0 / 3.0), 2.5e-4];
+        let expected = [1.0, 0.1 * (0.5 * 0.25 + 0.5), 0.01 * 0.25, 0.001 * 0.25];
         for (found, wanted) in table.inv_freq.iter().zip(expected) {
             assert!((f64::from(*found) - wanted).abs() < 1e-7, "{found} {wanted}");
         }

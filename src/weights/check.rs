@@ -23,7 +23,7 @@ pub fn account(
     let known: HashSet<&str> = expected.iter().map(|(name, _)| *name).collect();
     let (mut missing, mut unusable, mut misshapen) = (Vec::new(), Vec::new(), Vec::new());
     for (name, shape) in expected {
-        match (weights.tensor(name), weights.unusable(name)) {
+        match (weights.describe(name), weights.unusable(name)) {
             (Some(t), _) if t.shape == shape.as_slice() => {}
             (Some(t), _) => {
                 misshapen.push(format!("{} is {:?}, not {shape:?}", shown(name), t.shape));

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use half::{bf16, f16};
 
 use super::table::{shown, sorted_by_name};
-use super::{RowOrder, Source, Tensor};
+use super::{Description, RowOrder, Source, Tensor};
 use crate::error::{Error, Result};
 use crate::types::Dtype;
 
@@ -50,6 +50,12 @@ impl Dummy {
         Ok(Dummy { seed, entries, by_name })
     }
 
+    fn find(&self, name: &str) -> Option<&Entry> {
+        let key = |&i: &u32| self.entries[i as usize].name.as_str().cmp(name);
+        let at = self.by_name.binary_search_by(key).ok()?;
+        Some(&self.entries[self.by_name[at] as usize])
+    }
+
     /// Bytes of all tensors.
     pub fn bytes(&self) -> u64 {
         self.entries.iter().map(|e| e.bytes as u64).sum()
@@ -72,9 +78,7 @@ fn entry((name, shape, dtype): (&str, Vec<usize>, Dtype)) -> Result<Entry> {
 
 impl Source for Dummy {
     fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
-        let key = |&i: &u32| self.entries[i as usize].name.as_str().cmp(name);
-        let at = self.by_name.binary_search_by(key).ok()?;
-        let entry = &self.entries[self.by_name[at] as usize];
+        let entry = self.find(name)?;
         Some(Tensor {
             name: &entry.name,
             dtype: entry.dtype,
@@ -82,6 +86,11 @@ impl Source for Dummy {
             data: entry.data.get_or_init(|| make(self.seed, entry)),
             order: RowOrder::Plain,
         })
+    }
+
+    fn describe(&self, name: &str) -> Option<Description<'_>> {
+        let Entry { dtype, shape, bytes, .. } = self.find(name)?;
+        Some(Description { dtype: *dtype, shape, bytes: *bytes })
     }
 
     fn names(&self) -> Vec<&str> {
@@ -108,32 +117,33 @@ fn make(seed: u64, entry: &Entry) -> Box<[u8]> {
     }
 }
 
-/// `bytes` bytes of numbers; number i depends on `start` and i alone.
+/// `bytes` bytes of numbers; number i depends on `start` and i alone. Each is `store` of a nearly
+/// normal number (mean 0, deviation 1): the sum of four random bytes, of which there are so few
+/// that a table holds them all.
 fn fill<const B: usize>(bytes: usize, start: u64, store: impl Fn(f32) -> [u8; B]) -> Box<[u8]> {
+    // Four bytes: mean 4 · 127.5, variance 4 · (256² - 1) / 12.
+    const MEAN: f32 = 510.0;
+    const DEVIATION: f32 = 147.801;
+    let table: [[u8; B]; 1024] = std::array::from_fn(|sum| store((sum as f32 - MEAN) / DEVIATION));
     let mut out = vec![0u8; bytes].into_boxed_slice();
     let (numbers, _) = out.as_chunks_mut::<B>();
     let (pairs, last) = numbers.as_chunks_mut::<2>();
     let odd = pairs.len() as u64;
     for (i, pair) in (0u64..).zip(pairs) {
-        let (a, b) = two_normal(start, i);
-        *pair = [store(a), store(b)];
+        *pair = two_sums(start, i).map(|sum| table[sum]);
     }
-    if let [last] = last {
-        *last = store(two_normal(start, odd).0);
+    for (number, sum) in last.iter_mut().zip(two_sums(start, odd)) {
+        *number = table[sum];
     }
     out
 }
 
-/// Two nearly normal numbers (mean 0, deviation 1): each the sum of four random bytes.
-fn two_normal(start: u64, i: u64) -> (f32, f32) {
-    // Four bytes: mean 4 · 127.5, variance 4 · (256² - 1) / 12.
-    const MEAN: i32 = 510;
-    const SCALE: f32 = 1.0 / 147.801;
+/// Two sums of four random bytes each, below 1024.
+fn two_sums(start: u64, i: u64) -> [usize; 2] {
     let bits = mix(start.wrapping_add(i.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let twos = (bits & 0x00ff_00ff_00ff_00ff) + (bits >> 8 & 0x00ff_00ff_00ff_00ff);
     let fours = (twos & 0x0000_ffff_0000_ffff) + (twos >> 16 & 0x0000_ffff_0000_ffff);
-    let unit = |sum: u64| (sum as u32 as i32 - MEAN) as f32 * SCALE;
-    (unit(fours & 0xffff_ffff), unit(fours >> 32))
+    [fours as usize & 1023, (fours >> 32) as usize & 1023]
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014).

@@ -105,14 +105,14 @@ fn tensor(path: &Path, cursor: &mut Cursor, i: usize, align: usize) -> Result<Sp
     let offset = cursor.u64(format_args!("offset of tensor {}", shown(name)))?;
     let fail = |what: String| cursor.fail(format_args!("tensor {}", shown(name)), what);
     let cols = shape.last().copied().unwrap_or(1);
-    if cols % dtype.block_len() != 0 {
+    if !cols.is_multiple_of(dtype.block_len()) {
         let (kind, block) = (dtype.name(), dtype.block_len());
         return Err(fail(format!("rows of {cols} do not fill whole {kind} blocks of {block}")));
     }
     let size = dtype
         .bytes(elements(path, name, &shape)?)
         .ok_or_else(|| fail(format!("shape {shape:?}: its size overflows")))?;
-    let start = usize::try_from(offset).ok().filter(|o| o % align == 0);
+    let start = usize::try_from(offset).ok().filter(|o: &usize| o.is_multiple_of(align));
     let start = start.ok_or_else(|| fail(format!("offset {offset} is no multiple of {align}")))?;
     let end = start
         .checked_add(size)

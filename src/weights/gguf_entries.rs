@@ -119,7 +119,7 @@ impl<'a> Renamer<'a> {
         let key = if q || !self.meta.contains_key(&kv) { all } else { kv };
         let heads = self.heads(&key, layer.parse().unwrap_or(usize::MAX))?;
         let rows = spec.shape.first().copied().unwrap_or(0);
-        if heads == 0 || rows % heads != 0 || (rows / heads) % 2 != 0 {
+        if heads == 0 || !rows.is_multiple_of(heads) || !(rows / heads).is_multiple_of(2) {
             let what = format!(
                 "tensor {}: {rows} rows do not make pairs in {heads} heads ({key})",
                 shown(&spec.name)

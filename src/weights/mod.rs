@@ -66,10 +66,25 @@ impl<'a> Tensor<'a> {
     }
 }
 
+/// A tensor without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description<'a> {
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+    /// Bytes of its stored form.
+    pub bytes: usize,
+}
+
 /// Where tensors come from.
 pub trait Source: Send + Sync {
     /// The tensor of that Hugging Face name.
     fn tensor(&self, name: &str) -> Option<Tensor<'_>>;
+
+    /// What [`Source::tensor`] would give, without touching its bytes.
+    fn describe(&self, name: &str) -> Option<Description<'_>> {
+        let t = self.tensor(name)?;
+        Some(Description { dtype: t.dtype, shape: t.shape, bytes: t.data.len() })
+    }
 
     /// All names, in file order.
     fn names(&self) -> Vec<&str>;
@@ -96,6 +111,10 @@ impl Weights {
 
     pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
         self.source.tensor(name)
+    }
+
+    pub fn describe(&self, name: &str) -> Option<Description<'_>> {
+        self.source.describe(name)
     }
 
     pub fn names(&self) -> Vec<&str> {

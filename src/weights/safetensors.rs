@@ -130,7 +130,7 @@ fn spec(path: &Path, info: Info) -> Result<Spec> {
     let bits = elements(path, &name, &shape)?
         .checked_mul(bits)
         .ok_or_else(|| fail(format!("shape {shape:?}: its size overflows")))?;
-    if bits % 8 != 0 {
+    if !bits.is_multiple_of(8) {
         return Err(fail(format!("shape {shape:?} of {dtype} does not fill whole bytes")));
     }
     let span = end

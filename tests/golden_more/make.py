@@ -72,7 +72,10 @@ def initialise(model, seed):
                 p.copy_(torch.randn(p.shape, generator=g) * (1.0 if model.config.tie_word_embeddings is False else 0.25))
             else:
                 p.copy_(torch.randn(p.shape, generator=g) * 1.5 / p.shape[1] ** 0.5)
-    return model.to(torch.bfloat16).to(torch.float32)
+        # Only the weights are rounded: buffers hold rotary frequencies, which stay float32.
+        for p in model.parameters():
+            p.copy_(p.to(torch.bfloat16).float())
+    return model
 
 
 def stats(h):

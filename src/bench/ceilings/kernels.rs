@@ -38,7 +38,7 @@ pub fn multiply_add(rounds: u64) -> f64 {
 
 fn multiply_add_portable(rounds: u64) -> f64 {
     const LANES: usize = 64;
-    let mut x = [1.0f32; LANES];
+    let mut x = std::hint::black_box([1.5f32; LANES]);
     let (a, b) = (std::hint::black_box(0.999_f32), std::hint::black_box(0.001_f32));
     for _ in 0..rounds {
         for lane in &mut x {
@@ -84,8 +84,10 @@ unsafe fn sum_avx2(words: &[u64]) -> u64 {
 unsafe fn multiply_add_avx2(rounds: u64) -> f64 {
     use std::arch::x86_64::*;
     const CHAINS: usize = 12;
-    let mut x = [_mm256_set1_ps(1.0); CHAINS];
-    let (a, b) = (_mm256_set1_ps(0.999), _mm256_set1_ps(0.001));
+    // Opaque values: of known ones the compiler would compute the result, and of equal ones it
+    // would keep a single chain.
+    let mut x = std::hint::black_box([_mm256_set1_ps(1.5); CHAINS]);
+    let (a, b) = std::hint::black_box((_mm256_set1_ps(0.999), _mm256_set1_ps(0.001)));
     for _ in 0..rounds {
         for chain in &mut x {
             *chain = _mm256_fmadd_ps(*chain, a, b);

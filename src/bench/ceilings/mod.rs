@@ -4,7 +4,8 @@
 mod kernels;
 pub mod store;
 
-use std::sync::{Barrier, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
@@ -47,14 +48,14 @@ const MIN_PASSES: usize = 3;
 pub fn measure(threads: usize, budget: Budget) -> Result<Ceilings> {
     let threads = threads.max(1);
     let words = budget.buffer_bytes / 8 / threads;
-    let bytes = best_rate(threads, budget.each, |_| {
+    let bytes = best_rate(threads, budget.each, || {
         let buffer: Vec<u64> = (0..words as u64).collect();
         move || {
             std::hint::black_box(kernels::sum(&buffer));
             (buffer.len() * 8) as f64
         }
     })?;
-    let flops = best_rate(threads, budget.each, |_| || kernels::multiply_add(FMA_ROUNDS))?;
+    let flops = best_rate(threads, budget.each, || || kernels::multiply_add(FMA_ROUNDS))?;
     Ok(Ceilings {
         cpu: machine::cpu_name(),
         threads,
@@ -68,44 +69,46 @@ pub fn measure(threads: usize, budget: Budget) -> Result<Ceilings> {
 /// Rounds of the register-resident loop in one pass: a few milliseconds.
 const FMA_ROUNDS: u64 = 1_000_000;
 
-/// The best rate of several passes: in each, all threads start together and the pass lasts until
-/// the last one is done. `make` builds a thread's work on that thread, so that its memory is local
-/// to it; the work returns how many units it did.
+/// One thread's part of a pass: when it began and ended, and how many units it did.
+type Part = (Instant, Instant, f64);
+
+/// The best rate of several passes: in each, all threads start together, and the pass lasts from
+/// the first thread's beginning to the last one's end, by their own readings of the clock (the
+/// thread that waits for them may be woken late). `make` builds a thread's work on that thread, so
+/// that its memory is local to it; the work returns how many units it did.
 fn best_rate<W: FnMut() -> f64>(
     threads: usize,
     budget: Duration,
-    make: impl Fn(usize) -> W + Sync,
+    make: impl Fn() -> W + Sync,
 ) -> Result<f64> {
     let (ready, done) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
-    let (units, stop) = (Mutex::new(0.0f64), std::sync::atomic::AtomicBool::new(false));
-    let best = std::thread::scope(|scope| {
-        for index in 0..threads {
-            let (ready, done, units, stop, make) = (&ready, &done, &units, &stop, &make);
-            scope.spawn(move || {
-                let mut work = make(index);
-                loop {
-                    ready.wait();
-                    if stop.load(std::sync::atomic::Ordering::Acquire) {
-                        return;
-                    }
-                    let did = work();
-                    *units.lock().unwrap_or_else(|e| e.into_inner()) += did;
-                    done.wait();
-                }
-            });
-        }
-        let (mut best, mut passes, mut start) = (0.0f64, 0, None);
-        while passes < MIN_PASSES || start.is_some_and(|s: Instant| s.elapsed() < budget) {
+    let (parts, stop) = (Mutex::new(Vec::<Part>::new()), AtomicBool::new(false));
+    let worker = || {
+        let mut work = make();
+        loop {
             ready.wait();
+            if stop.load(Ordering::Acquire) {
+                return;
+            }
             let begin = Instant::now();
-            start.get_or_insert(begin);
+            let units = work();
+            let part = (begin, Instant::now(), units);
+            parts.lock().unwrap_or_else(PoisonError::into_inner).push(part);
             done.wait();
-            let seconds = begin.elapsed().as_secs_f64();
-            let did = std::mem::take(&mut *units.lock().unwrap_or_else(|e| e.into_inner()));
-            best = best.max(did / seconds);
-            passes += 1;
         }
-        stop.store(true, std::sync::atomic::Ordering::Release);
+    };
+    let best = std::thread::scope(|scope| {
+        (0..threads).for_each(|_| drop(scope.spawn(worker)));
+        let (mut best, mut passes, mut spent) = (0.0f64, 0, Duration::ZERO);
+        while passes < MIN_PASSES || spent < budget {
+            ready.wait();
+            done.wait();
+            let pass = std::mem::take(&mut *parts.lock().unwrap_or_else(PoisonError::into_inner));
+            let (units, lasted) = together(&pass);
+            best = best.max(units / lasted.as_secs_f64());
+            (passes, spent) = (passes + 1, spent + lasted);
+        }
+        stop.store(true, Ordering::Release);
         ready.wait();
         best
     });
@@ -113,6 +116,14 @@ fn best_rate<W: FnMut() -> f64>(
         return Ok(best);
     }
     Err(Error::new(Kind::Device, "calibration: the clock did not move during a pass"))
+}
+
+/// All units of a pass, and how long it lasted.
+fn together(parts: &[Part]) -> (f64, Duration) {
+    let units = parts.iter().map(|p| p.2).sum();
+    let begin = parts.iter().map(|p| p.0).min();
+    let end = parts.iter().map(|p| p.1).max();
+    (units, begin.zip(end).map_or(Duration::ZERO, |(b, e)| e - b))
 }
 
 #[cfg(test)]
@@ -123,14 +134,14 @@ mod tests {
     fn ceilings_are_plausible() {
         let budget = Budget { each: Duration::from_millis(20), buffer_bytes: 16 << 20 };
         let c = measure(2, budget).unwrap();
-        assert!((1e8..1e13).contains(&c.bytes_per_s), "{c:?}");
-        assert!((1e8..1e14).contains(&c.flops_per_s), "{c:?}");
+        assert!((1e7..1e12).contains(&c.bytes_per_s), "{c:?}");
+        assert!((1e7..5e12).contains(&c.flops_per_s), "{c:?}");
         assert_eq!(c.threads, 2);
     }
 
     #[test]
     fn the_best_pass_counts_and_all_threads_add_up() {
-        let rate = best_rate(3, Duration::from_millis(1), |_| {
+        let rate = best_rate(3, Duration::from_millis(1), || {
             || {
                 std::thread::sleep(Duration::from_millis(5));
                 10.0

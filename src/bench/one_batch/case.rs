@@ -134,8 +134,9 @@ impl Bench<'_> {
             return Ok(None);
         }
         let machine = watch.finish();
-        let interrupted = passes.len() < self.effort.repeat || self.interrupt.asked();
-        let (prefill_ops, decode_ops) = match interrupted {
+        let runs_wanted = if shape.output_len > 1 { self.effort.repeat } else { 0 };
+        let interrupted = passes.len() < self.effort.repeat || runs.len() < runs_wanted;
+        let (prefill_ops, decode_ops) = match self.interrupt.asked() {
             true => Default::default(),
             false => record(subject, shape, ids)?,
         };
@@ -166,6 +167,9 @@ impl Bench<'_> {
         ids: &[Vec<TokenId>],
         output_len: usize,
     ) -> Result<Option<Pass>> {
+        if self.interrupt.asked() {
+            return Ok(None);
+        }
         subject.clear()?;
         let mut pass = Pass { prefill: self.timed(|| subject.prefill(ids))?, decode: Vec::new() };
         for _ in 1..output_len {

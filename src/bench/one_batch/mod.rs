@@ -9,12 +9,15 @@
 //! - [`figures`]: medians, intervals, utilisation and validity out of raw samples.
 //! - [`row`], [`text`]: the JSON row, the printed lines.
 //! - [`sweep`]: all shapes in SGLang's order.
+//! - [`subject`]: the engine behind it; [`correctness`]: it against the reference.
 
 pub mod case;
+mod correctness;
 pub mod figures;
 pub mod inputs;
 pub mod ops;
 pub mod row;
+pub mod subject;
 pub mod sweep;
 pub mod text;
 

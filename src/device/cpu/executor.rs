@@ -68,7 +68,7 @@ impl CpuLoaded {
             attention: attention::Workspace::new(&ops, cache.layout.row, threads, limits)?,
             cache,
             moe: moe::Workspace::new(plan, limits)?,
-            scratch: Scratch::default(),
+            scratch: model.scratch(),
             places: Vec::with_capacity(limits.step_tokens),
         };
         let bytes = model.matrix_bytes();

@@ -10,6 +10,7 @@ mod decode;
 mod executor;
 mod info;
 mod kv_cache;
+pub mod matmul;
 mod moe;
 mod ops;
 mod parallel;
@@ -18,14 +19,13 @@ mod prepare;
 pub mod reference;
 mod run;
 pub mod simd;
-mod standin;
 mod validate;
-use standin::matmul;
 
 use std::sync::Arc;
 
 pub use self::executor::CpuLoaded;
 use self::kv_cache::Element;
+pub use self::matmul::Mode;
 use self::pool::Pool;
 use self::prepare::Model;
 use self::simd::Isa;
@@ -44,11 +44,13 @@ pub struct CpuOptions {
     pub weights: Option<Dtype>,
     /// Instructions used for all but matrix products.
     pub isa: Isa,
+    /// How quantised weights are multiplied.
+    pub mode: Mode,
 }
 
 impl Default for CpuOptions {
     fn default() -> Self {
-        CpuOptions { threads: None, weights: None, isa: Isa::best() }
+        CpuOptions { threads: None, weights: None, isa: Isa::best(), mode: Mode::default() }
     }
 }
 
@@ -86,8 +88,8 @@ impl CpuDevice {
         if limits.page_size == 0 {
             return Err(Error::usage("--page-size 0: a page holds at least one token"));
         }
-        let how = (Arc::clone(&self.pool), self.options.isa, self.options.weights);
-        CpuLoaded::new(Model::new(plan, weights, limits, how, progress)?)
+        let pool = Arc::clone(&self.pool);
+        CpuLoaded::new(Model::new(plan, weights, limits, pool, &self.options, progress)?)
     }
 }
 

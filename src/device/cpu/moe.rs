@@ -4,7 +4,7 @@
 //! the batch.
 
 use super::kv_cache::zeros;
-use super::matmul::{Scratch, matmul};
+use super::matmul::Scratch;
 use super::ops::activation::gated;
 use super::ops::norm::add_scaled;
 use super::parallel::{Columns, each_piece};
@@ -107,10 +107,11 @@ pub fn moe(
     space: &mut Workspace,
     scratch: &mut Scratch,
 ) {
-    let (pool, isa, count) = (&model.pool, model.isa, op.experts.len());
+    let (isa, count) = (model.isa, op.experts.len());
     let from = &x[x_columns.start..];
     let router = model.matrix(op.router);
-    matmul(pool, scratch, from, x_columns.stride, rows, router, None, &mut space.routed, count);
+    let source = (from, x_columns.stride);
+    model.product(scratch, source, rows, router, None, (&mut space.routed, count));
     space.choices.clear();
     for token in 0..rows {
         let scores = &mut space.routed[token * count..(token + 1) * count];
@@ -167,7 +168,7 @@ fn run_expert(
     }
     let (pool, gate_up, down) =
         (&model.pool, model.matrix(expert.gate_up), model.matrix(expert.down));
-    matmul(pool, scratch, to.gathered, width, rows, gate_up, None, to.gate_up, 2 * inner);
+    model.product(scratch, (to.gathered, width), rows, gate_up, None, (to.gate_up, 2 * inner));
     let whole = Columns { stride: inner, start: 0, len: inner };
     let both: &[f32] = to.gate_up;
     each_piece(pool, rows, to.active, whole, &|row, first, part| {
@@ -176,7 +177,7 @@ fn run_expert(
         gated(model.isa, part, &gate[..part.len()], &up[..part.len()], op.act);
     });
     let hidden = model.plan.matrices[expert.down].rows;
-    matmul(pool, scratch, to.active, inner, rows, down, None, to.down, hidden);
+    model.product(scratch, (to.active, inner), rows, down, None, (to.down, hidden));
 }
 
 /// Appends the `top_k` experts of one token. `scores` are its router logits, and are used up.

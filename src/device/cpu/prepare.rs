@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::CpuOptions;
 use super::attention::Attention;
 use super::decode::{find, vector};
-use super::matmul::{PackPart, PackedMatrix};
+use super::matmul::{self, Mode, PackPart, PackedMatrix, Scratch};
 use super::ops::rope::Angles;
 use super::pool::Pool;
 use super::simd::Isa;
@@ -22,6 +23,7 @@ pub struct Model {
     pub limits: Limits,
     pub pool: Arc<Pool>,
     pub isa: Isa,
+    pub mode: Mode,
     /// Ops as they run: some at once with their neighbour.
     pub steps: Vec<Step>,
     pub angles: Vec<Angles>,
@@ -48,14 +50,16 @@ impl Model {
         plan: &Plan,
         weights: &Weights,
         limits: &Limits,
-        (pool, isa, target): (Arc<Pool>, Isa, Option<Dtype>),
+        pool: Arc<Pool>,
+        options: &CpuOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         validate(plan)?;
         let mut model = Model {
             plan: plan.clone(),
             limits: *limits,
-            isa,
+            isa: options.isa,
+            mode: options.mode,
             steps: fuse(plan),
             angles: Vec::new(),
             vectors: Vec::new(),
@@ -63,7 +67,7 @@ impl Model {
             packed_of: Vec::new(),
             pool,
         };
-        model.pack_matrices(weights, target, progress)?;
+        model.pack_matrices(weights, options.weights, progress)?;
         for v in &plan.vectors {
             model.vectors.push(vector(weights, &v.parts)?);
         }
@@ -85,8 +89,8 @@ impl Model {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<()> {
         let stored = |m: &Matrix| -> u64 {
-            let tensors = m.parts.iter().filter_map(|p| weights.tensor(&p.tensor));
-            tensors.map(|t| t.data.len() as u64).sum()
+            let tensors = m.parts.iter().filter_map(|p| weights.describe(&p.tensor));
+            tensors.map(|t| t.bytes as u64).sum()
         };
         let mut seen: HashMap<&[Part], usize> = HashMap::new();
         let unique = self.plan.matrices.iter().filter(|m| seen.insert(&m.parts, 0).is_none());
@@ -106,6 +110,26 @@ impl Model {
             self.packed_of.push(index);
         }
         Ok(())
+    }
+
+    /// `y[r] = x[r] · matrixᵀ + bias` for `rows` rows; x and y are given with their row strides.
+    pub fn product(
+        &self,
+        scratch: &mut Scratch,
+        (x, ldx): (&[f32], usize),
+        rows: usize,
+        matrix: &PackedMatrix,
+        bias: Option<&[f32]>,
+        (y, ldy): (&mut [f32], usize),
+    ) {
+        matmul::matmul(&self.pool, scratch, self.mode, x, ldx, rows, matrix, bias, y, ldy);
+    }
+
+    /// Scratch for the largest product of the plan.
+    pub fn scratch(&self) -> Scratch {
+        let most = self.limits.step_tokens.max(self.limits.logit_rows);
+        let widest = self.packed.iter().map(PackedMatrix::cols).max().unwrap_or(1);
+        Scratch::new(most, widest, self.pool.threads())
     }
 
     /// Stored bytes of each of the plan's matrices.

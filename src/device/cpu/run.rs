@@ -2,7 +2,6 @@
 
 use super::attention::{Attention, Io, attention};
 use super::executor::State;
-use super::matmul::matmul;
 use super::moe::{Moe, moe};
 use super::ops::activation::{gated, soft_cap};
 use super::ops::norm::{add_squares, inverse_rms, scale_by_weight, sum_squares};
@@ -147,7 +146,7 @@ impl Run<'_> {
         let target = &mut data[to.start..];
         let (matrix, scratch) = (model.matrix(matrix), &mut self.state.scratch);
         let (ldx, ldy) = (from.stride, to.stride);
-        matmul(&model.pool, scratch, source, ldx, rows, matrix, bias, target, ldy);
+        model.product(scratch, (source, ldx), rows, matrix, bias, (target, ldy));
         self.put(out, data);
     }
 

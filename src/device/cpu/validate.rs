@@ -59,7 +59,7 @@ fn token_rows(plan: &Plan, views: &[&View]) -> Result<()> {
     ensure(views.iter().all(tokens), "it needs one row per token")
 }
 
-fn matrix<'a>(plan: &'a Plan, id: usize) -> Result<&'a Matrix> {
+fn matrix(plan: &Plan, id: usize) -> Result<&Matrix> {
     let matrix = plan.matrices.get(id);
     let whole = |m: &&Matrix| m.parts.iter().map(|p| p.rows).sum::<usize>() == m.rows;
     matrix.filter(whole).ok_or_else(|| {

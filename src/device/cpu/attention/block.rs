@@ -70,8 +70,8 @@ simd_fn! {
         }
         let mut r = 0;
         while r < rows.len() {
-            let pair = rows.get(r + 1).is_some_and(|b| (b.low, b.high) == (rows[r].low, rows[r].high));
             let (low, high) = (rows[r].low, rows[r].high);
+            let pair = rows.get(r + 1).is_some_and(|b| (b.low, b.high) == (low, high));
             if pair {
                 weigh::<S, 2, 4>(&block, scores, r, low, high, acc);
                 r += 2;

@@ -4,7 +4,8 @@
 //! elements packed in a 32-bit register (1 for tf32, 2 for 16-bit, 4 for 8-bit types), lane
 //! `4·g + t` of a warp holds
 //!
-//! * of A (16×k): in register `r`, slot `e`: row `g + 8·(r mod 2)`, column `t·p + e + 4p·(r div 2)`;
+//! * of A (16×k): in register `r`, slot `e`: row `g + 8·(r mod 2)`,
+//!   column `t·p + e + 4p·(r div 2)`;
 //! * of B (k×8): in register `r`, slot `e`: row `t·p + e + 4p·r`, column `g`;
 //! * of C and D (16×8): as value `i`: row `g + 8·(i div 2)`, column `2t + i mod 2`.
 //!

@@ -121,7 +121,8 @@ impl fmt::Display for MapError {
             MapError::NotAMap => {
                 write!(
                     f,
-                    "these 128 bytes are not an encoded tensor map (never written, or since overwritten)"
+                    "these 128 bytes are not an encoded tensor map (never written, or \
+                     since overwritten)"
                 )
             }
         }
