@@ -1,1 +1,26 @@
-//! (to come)
+//! Matrix products `y = x · Mᵀ` of the CPU device.
+//!
+//! - [`layout`]: how a panel of 16 weight rows lies in memory; [`interleave`] makes it from a
+//!   file's rows, [`pack`] whole matrices of it.
+//! - [`kernels`]: the table of kernels of one instruction set ([`scalar`], [`avx2`]).
+//! - [`scratch`]: activations in the kernels' layout.
+//! - [`product`]: blocking and the split over threads.
+//!
+//! One promise holds everywhere: an output element depends on its activation row and its weight
+//! row alone, bit for bit, whatever the number of rows, the threads or the place in a batch.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod interleave;
+mod kernels;
+mod layout;
+mod memory;
+mod pack;
+mod product;
+mod scalar;
+mod scratch;
+
+pub use kernels::Isa;
+pub use pack::{PackPart, PackedMatrix};
+pub use product::{Mode, matmul};
+pub use scratch::Scratch;

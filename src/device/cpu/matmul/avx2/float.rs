@@ -1,0 +1,158 @@
+//! The float tile: up to 6 activation rows × 16 weight rows, two registers of sums a row.
+//!
+//! One step of k loads 16 weights and broadcasts one activation a row: 12 FMAs for 8 loads at
+//! full height, so the multipliers are the limit; at one row the memory is.
+
+use std::arch::x86_64::*;
+
+use crate::device::cpu::matmul::kernels::{FloatTile, Out};
+use crate::device::cpu::matmul::layout::{OCTET, PANEL};
+use crate::types::Dtype;
+
+const F32: u8 = 0;
+const F16: u8 = 1;
+const BF16: u8 = 2;
+
+/// Steps of k in the unrolled loop.
+const UNROLL: usize = 4;
+/// Bytes that weights are prefetched ahead.
+const AHEAD: usize = 1024;
+
+/// See [`FloatTile`].
+///
+/// # Safety
+/// As [`super::super::kernels::Kernels`] says.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn tile(tile: &FloatTile<'_>) {
+    // SAFETY: passed on.
+    unsafe {
+        match tile.dtype {
+            Dtype::F16 => by_rows::<F16>(tile),
+            Dtype::BF16 => by_rows::<BF16>(tile),
+            _ => by_rows::<F32>(tile),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn by_rows<const W: u8>(tile: &FloatTile<'_>) {
+    // SAFETY: passed on.
+    unsafe {
+        match tile.rows {
+            1 => rows::<1, W>(tile),
+            2 => rows::<2, W>(tile),
+            3 => rows::<3, W>(tile),
+            4 => rows::<4, W>(tile),
+            5 => rows::<5, W>(tile),
+            _ => rows::<6, W>(tile),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn rows<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
+    let bytes = if W == F32 { 4 } else { 2 };
+    let mut sums = [[_mm256_setzero_ps(); 2]; M];
+    let mut w = tile.weights.as_ptr();
+    let mut a = tile.a.as_ptr();
+    // SAFETY: the tile's slices hold `k` steps (the caller's promise); prefetching beyond them
+    // reads nothing.
+    unsafe {
+        for _ in 0..tile.k / UNROLL {
+            for line in 0..UNROLL * PANEL * bytes / 64 {
+                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64 * line).cast());
+            }
+            for k in 0..UNROLL {
+                step::<M, W>(&mut sums, w.add(k * PANEL * bytes), a.add(k), tile.lda);
+            }
+            w = w.add(UNROLL * PANEL * bytes);
+            a = a.add(UNROLL);
+        }
+        for _ in 0..tile.k % UNROLL {
+            step::<M, W>(&mut sums, w, a, tile.lda);
+            w = w.add(PANEL * bytes);
+            a = a.add(1);
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            add_to(&tile.out, r, *sums);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn step<const M: usize, const W: u8>(
+    sums: &mut [[__m256; 2]; M],
+    w: *const u8,
+    a: *const f32,
+    lda: usize,
+) {
+    // SAFETY: the caller's pointers hold 16 weights and M rows.
+    unsafe {
+        let (w0, w1) = (load::<W>(w), load::<W>(w.add(if W == F32 { 32 } else { 16 })));
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let a = _mm256_broadcast_ss(&*a.add(r * lda));
+            sums[0] = _mm256_fmadd_ps(a, w0, sums[0]);
+            sums[1] = _mm256_fmadd_ps(a, w1, sums[1]);
+        }
+    }
+}
+
+/// Eight weights as f32.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn load<const W: u8>(w: *const u8) -> __m256 {
+    // SAFETY: the caller's pointer holds 8 weights.
+    unsafe {
+        match W {
+            F32 => _mm256_loadu_ps(w.cast()),
+            F16 => _mm256_cvtph_ps(_mm_loadu_si128(w.cast())),
+            _ => {
+                let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(w.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+            }
+        }
+    }
+}
+
+/// Adds 16 sums to row `r` of the output.
+///
+/// # Safety
+/// The output must be writable there and not written by others.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn add_to(out: &Out, r: usize, sums: [__m256; 2]) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let y = out.y.add(r * out.ldy);
+        if out.cols == PANEL {
+            _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), sums[0]));
+            let y = y.add(OCTET);
+            _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), sums[1]));
+            return;
+        }
+        let mut row = [0.0f32; PANEL];
+        _mm256_storeu_ps(row.as_mut_ptr(), sums[0]);
+        _mm256_storeu_ps(row.as_mut_ptr().add(OCTET), sums[1]);
+        for (c, sum) in row[..out.cols].iter().enumerate() {
+            *y.add(c) += sum;
+        }
+    }
+}
+
+/// Plain 16-bit numbers to f32; `out.len()` is a multiple of 16.
+///
+/// # Safety
+/// As [`super::super::kernels::Kernels`] says.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn widen(dtype: Dtype, numbers: &[u8], out: &mut [f32]) {
+    assert!(numbers.len() >= 2 * out.len());
+    for (i, out) in out.as_chunks_mut::<OCTET>().0.iter_mut().enumerate() {
+        // SAFETY: 8 numbers are there (just checked).
+        unsafe {
+            let at = numbers.as_ptr().add(2 * OCTET * i);
+            let eight = if dtype == Dtype::F16 { load::<F16>(at) } else { load::<BF16>(at) };
+            _mm256_storeu_ps(out.as_mut_ptr(), eight);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Blocking and the split over threads.
+//!
+//! Activation rows go through in slabs that stay in the second-level cache; a task is a few
+//! neighbouring panels times one slab. Within a task columns go chunk by chunk: a panel's chunk
+//! is brought into the first-level cache (unpacked, where its type needs it) and multiplied with
+//! every row of the slab. One row or a thousand: each weight is read from memory once per slab.
+
+use super::kernels::{
+    FLOAT_CHUNK, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out,
+};
+use super::layout::{self, BLOCK, PANEL};
+use super::memory::Chunks;
+use super::pack::{PackedMatrix, Section};
+use super::scratch::{Buffers, Scratch};
+use crate::device::cpu::pool::Pool;
+use crate::types::Dtype;
+
+/// How quantised weights are multiplied. Plain weights do not care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Activations are quantised to 8 bits in blocks of 32 and multiplied as integers.
+    #[default]
+    Int8,
+    /// Weights are dequantised to f32 and multiplied as such.
+    Exact,
+}
+
+/// Up to this many rows, activations are read where they are; beyond, they are copied into
+/// chunks first, so that rows a power of two apart do not fight for the same cache lines.
+const IN_PLACE_ROWS: usize = 2 * FLOAT_ROWS;
+
+/// `y[r, ..rows] = x[r, ..cols] · matrixᵀ + bias` for r < `m`; x has row stride `ldx`, y `ldy`.
+///
+/// # Panics
+/// If a slice is too short, or the product is larger than `scratch` was made for.
+#[expect(clippy::too_many_arguments, reason = "the usual arguments of a matrix product")]
+pub fn matmul(
+    pool: &Pool,
+    scratch: &mut Scratch,
+    mode: Mode,
+    x: &[f32],
+    ldx: usize,
+    m: usize,
+    matrix: &PackedMatrix,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    ldy: usize,
+) {
+    let (rows, cols) = (matrix.rows(), matrix.cols());
+    if m == 0 || rows == 0 {
+        return;
+    }
+    assert!(ldx >= cols && x.len() >= (m - 1) * ldx + cols, "x is too short");
+    assert!(ldy >= rows && y.len() >= (m - 1) * ldy + rows, "y is too short");
+    assert!(bias.is_none_or(|b| b.len() >= rows), "the bias is too short");
+    assert!(cols <= scratch.max_k(), "the scratch is for fewer columns");
+    assert!(pool.threads() <= scratch.threads(), "the scratch is for fewer threads");
+    for first in (0..m).step_by(scratch.slab()) {
+        let rows = scratch.slab().min(m - first);
+        let (x, y) = (&x[first * ldx..], &mut y[first * ldy..]);
+        let exact = mode == Mode::Exact;
+        let packed = prepare(pool, scratch, exact, x, ldx, rows, matrix);
+        let slab = Slab { scratch, exact, m: rows, x, ldx, packed, matrix, bias, ldy };
+        slab.run(pool, Chunks::new(y, 1));
+    }
+}
+
+/// Brings a slab's activations into the layouts that the matrix's types need; says whether the
+/// float kernels are to read the packed copy.
+fn prepare(
+    pool: &Pool,
+    scratch: &mut Scratch,
+    exact: bool,
+    x: &[f32],
+    ldx: usize,
+    m: usize,
+    matrix: &PackedMatrix,
+) -> bool {
+    let any = |is: &dyn Fn(Dtype) -> bool| matrix.sections.iter().any(|s| is(s.dtype));
+    let is_float = |dtype: Dtype| exact || !dtype.is_quantised();
+    let packed = m > IN_PLACE_ROWS && any(&is_float);
+    if packed {
+        scratch.pack_float(pool, x, ldx, m, matrix.cols());
+    }
+    if any(&|dtype| !is_float(dtype)) {
+        let wide = any(&|dtype| dtype == Dtype::Q8_0);
+        scratch.quantise(pool, x, ldx, (m, matrix.cols()), wide);
+    }
+    packed
+}
+
+/// A product of at most a slab of rows.
+struct Slab<'a> {
+    scratch: &'a Scratch,
+    exact: bool,
+    m: usize,
+    x: &'a [f32],
+    ldx: usize,
+    packed: bool,
+    matrix: &'a PackedMatrix,
+    bias: Option<&'a [f32]>,
+    ldy: usize,
+}
+
+impl Slab<'_> {
+    fn run(&self, pool: &Pool, y: Chunks<'_, f32>) {
+        let panels: usize = self.matrix.sections.iter().map(Section::panels).sum();
+        let group = (panels / (pool.threads() * 8)).clamp(1, 8);
+        let tasks = self.matrix.sections.iter().map(|s| s.panels().div_ceil(group)).sum();
+        pool.for_each(tasks, 1, &|thread, range| {
+            let mut buffers = self.scratch.thread(thread);
+            for task in range {
+                let (section, first) = self.find(task, group);
+                let panels = first..section.panels().min(first + group);
+                for panel in panels.clone() {
+                    self.start(&self.out(section, panel, &y), section.first_row + panel * PANEL);
+                }
+                self.multiply(section, panels, &y, &mut buffers);
+            }
+        });
+    }
+
+    /// The section of task `task` and its first panel.
+    fn find(&self, mut task: usize, group: usize) -> (&Section, usize) {
+        for section in &self.matrix.sections {
+            let tasks = section.panels().div_ceil(group);
+            if task < tasks {
+                return (section, task * group);
+            }
+            task -= tasks;
+        }
+        unreachable!("tasks are counted from the sections");
+    }
+
+    /// The output columns of a panel.
+    fn out(&self, section: &Section, panel: usize, y: &Chunks<'_, f32>) -> Out {
+        let column = section.first_row + panel * PANEL;
+        // SAFETY: the column is inside the first row of y (`matmul` checked its length).
+        let y = unsafe { y.as_ptr().add(column) };
+        Out { y, ldy: self.ldy, cols: PANEL.min(section.rows - panel * PANEL) }
+    }
+
+    /// Sets a panel's output columns to the bias, or zero.
+    fn start(&self, out: &Out, column: usize) {
+        for r in 0..self.m {
+            for c in 0..out.cols {
+                let value = self.bias.map_or(0.0, |bias| bias[column + c]);
+                // SAFETY: row r < m and column < rows are inside y (`matmul` checked its
+                // length), and this panel's columns belong to this task alone.
+                unsafe { *out.y.add(r * out.ldy + c) = value };
+            }
+        }
+    }
+
+    fn multiply(
+        &self,
+        section: &Section,
+        panels: std::ops::Range<usize>,
+        y: &Chunks<'_, f32>,
+        buffers: &mut Buffers,
+    ) {
+        let float = self.exact || !section.dtype.is_quantised();
+        let chunk = if float { FLOAT_CHUNK } else { INT_CHUNK };
+        for (index, first) in (0..self.matrix.cols()).step_by(chunk).enumerate() {
+            let k = chunk.min(self.matrix.cols() - first);
+            for panel in panels.clone() {
+                let out = self.out(section, panel, y);
+                let piece = piece(section, panel, first, k);
+                if float {
+                    self.float_chunk(section.dtype, piece, (index, k), &out, buffers);
+                } else {
+                    self.int_chunk(section.dtype, piece, (index, k), &out, buffers);
+                }
+            }
+        }
+    }
+
+    /// Multiplies one chunk of a panel, as floats, with every row of the slab.
+    fn float_chunk(
+        &self,
+        dtype: Dtype,
+        piece: &[u8],
+        (index, k): (usize, usize),
+        out: &Out,
+        buffers: &mut Buffers,
+    ) {
+        let kernels = self.scratch.kernels;
+        let (weights, dtype) = bring_in(kernels, dtype, piece, k, self.m, buffers);
+        let (a, lda) = if self.packed {
+            (self.scratch.float_rows(index, self.m), FLOAT_CHUNK)
+        } else {
+            (&self.x[index * FLOAT_CHUNK..], self.ldx)
+        };
+        for (first, rows) in tiles(self.m, FLOAT_ROWS) {
+            let a = &a[first * lda..];
+            assert!(a.len() >= (rows - 1) * lda + k && weights.len() >= k * PANEL * 2);
+            let tile = FloatTile { rows, a, lda, weights, dtype, k, out: rows_from(out, first) };
+            // SAFETY: this CPU's kernels; lengths as just checked; the output rows and columns
+            // are inside y and belong to this task.
+            unsafe { (kernels.float_tile)(&tile) };
+        }
+    }
+
+    /// Multiplies one chunk of a quantised panel, as integers, with every row of the slab.
+    fn int_chunk(
+        &self,
+        dtype: Dtype,
+        piece: &[u8],
+        (index, k): (usize, usize),
+        out: &Out,
+        buffers: &mut Buffers,
+    ) {
+        let kernels = self.scratch.kernels;
+        // SAFETY: this CPU's kernels; a piece is at most INT_CHUNK columns of whole units.
+        unsafe { (kernels.expand)(dtype, piece, &mut buffers.codes) };
+        for (first, rows) in tiles(self.m, INT_ROWS) {
+            let a = self.scratch.int_rows(index, self.m, first);
+            let (codes, out) = (&buffers.codes, rows_from(out, first));
+            let tile = IntTile { rows, a, codes, dtype, blocks: k / BLOCK, out };
+            // SAFETY: as for the float tile.
+            unsafe { (kernels.int_tile)(&tile) };
+        }
+    }
+}
+
+/// The bytes of columns `first .. first + k` of a panel.
+fn piece(section: &Section, panel: usize, first: usize, k: usize) -> &[u8] {
+    let (len, bytes) = (layout::unit_len(section.dtype), layout::unit_bytes(section.dtype));
+    &section.panel(panel)[first / len * bytes..][..k / len * bytes]
+}
+
+/// A panel's chunk as numbers that the float tile takes: as it is, or unpacked to f32.
+fn bring_in<'a>(
+    kernels: &Kernels,
+    dtype: Dtype,
+    piece: &'a [u8],
+    k: usize,
+    m: usize,
+    buffers: &'a mut Buffers,
+) -> (&'a [u8], Dtype) {
+    let weights = &mut buffers.weights[..k * PANEL];
+    if dtype.is_quantised() {
+        // SAFETY: this CPU's kernels; a piece is at most FLOAT_CHUNK columns of whole units.
+        unsafe {
+            (kernels.expand)(dtype, piece, &mut buffers.codes);
+            (kernels.dequantise)(dtype, &buffers.codes, k / BLOCK, weights);
+        }
+    } else if dtype != Dtype::F32 && m > FLOAT_ROWS {
+        // SAFETY: this CPU's kernels; both slices hold `k` · 16 numbers.
+        unsafe { (kernels.widen)(dtype, piece, weights) };
+    } else {
+        return (piece, dtype);
+    }
+    // SAFETY: f32 numbers are plain bytes.
+    let bytes =
+        unsafe { std::slice::from_raw_parts(weights.as_ptr().cast::<u8>(), 4 * weights.len()) };
+    (bytes, Dtype::F32)
+}
+
+fn rows_from(out: &Out, first: usize) -> Out {
+    // SAFETY: row `first` < m is inside y (`matmul` checked its length).
+    Out { y: unsafe { out.y.add(first * out.ldy) }, ..*out }
+}
+
+/// Cuts `m` rows into `(first, rows)` tiles of nearly equal height, at most `most`.
+fn tiles(m: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = m.div_ceil(most);
+    let (base, longer) = (m / count, m % count);
+    (0..count).map(move |t| (t * base + t.min(longer), base + usize::from(t < longer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_every_row_once() {
+        for m in 1..40 {
+            let mut next = 0;
+            for (first, rows) in tiles(m, 6) {
+                assert_eq!(first, next);
+                assert!((1..=6).contains(&rows));
+                next += rows;
+            }
+            assert_eq!(next, m);
+        }
+    }
+}
