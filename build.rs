@@ -1,3 +1,63 @@
+//! Build steps that need nothing but a C compiler driver: the commit for result rows, and on
+//! Linux a link against libc alone.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    commit();
+    if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu")
+        && std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux")
+    {
+        link_statically();
+    }
+}
+
+/// `PACER_COMMIT`: the checkout's short commit, with `-dirty` if files differ from it.
+fn commit() {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let hash = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    let dirty = git(&["status", "--porcelain", "--untracked-files=no"]);
+    let mark = if dirty.is_some_and(|d| !d.is_empty()) { "-dirty" } else { "" };
+    println!("cargo:rustc-env=PACER_COMMIT={hash}{mark}");
+    println!("cargo:rerun-if-changed=src");
+    // A commit moves HEAD's log; a switch of branches writes HEAD.
+    for file in ["HEAD", "logs/HEAD"] {
+        let path = git(&["rev-parse", "--git-path", file]);
+        if let Some(path) = path.filter(|p| Path::new(p).exists()) {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+}
+
+/// Puts a linker script named `libgcc_s.so` first on the search path, so that the unwinder comes
+/// from its static archives and the binary needs only libc.so.6 (`src/maths.rs` does the same for
+/// libm). Skipped, with the ordinary library as the result, where the archives are missing.
+fn link_statically() {
+    let Some(out) = std::env::var_os("OUT_DIR").map(PathBuf::from) else { return };
+    let dir = out.join("static-link");
+    if std::fs::create_dir_all(&dir).is_err() {
+        return;
+    }
+    let unwinder = archive("libgcc_eh.a").zip(archive("libgcc.a"));
+    let script = |name: &str, archives: &[PathBuf]| {
+        let list: Vec<String> = archives.iter().map(|a| a.display().to_string()).collect();
+        std::fs::write(dir.join(name), format!("INPUT({})\n", list.join(" "))).is_ok()
+    };
+    if let Some((eh, base)) = unwinder {
+        script("libgcc_s.so", &[eh, base]);
+    }
+    println!("cargo:rustc-link-search=native={}", dir.display());
+}
+
+/// The C compiler driver's path of a static archive, if it has one.
+fn archive(name: &str) -> Option<PathBuf> {
+    let cc = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let output = Command::new(cc).arg(format!("-print-file-name={name}")).output().ok()?;
+    let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    (path.is_absolute() && Path::new(&path).exists()).then_some(path)
 }

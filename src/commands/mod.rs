@@ -1,1 +1,106 @@
-//! (to come)
+//! One thin file a subcommand: arguments in, a library call, a printout.
+//!
+//! A new command is one file with a struct of flags that implements [`Run`], and one line in
+//! [`COMMANDS`].
+
+pub mod args;
+pub mod bench_one_batch;
+pub mod calibrate;
+pub mod generate;
+pub mod help;
+pub mod info;
+pub mod load;
+pub mod model_flags;
+pub mod nearest;
+pub mod out;
+pub mod progress;
+pub mod values;
+
+use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
+
+use crate::error::{Error, Result};
+
+/// A subcommand's flags, and what it does with them.
+pub trait Run: FromArgs + ArgsInfo {
+    const NAME: &'static str;
+    /// Other names, e.g. `launch-server` for `serve`.
+    const ALIASES: &'static [&'static str] = &[];
+
+    fn run(self) -> Result<()>;
+}
+
+/// A row of the table of commands.
+pub struct Command {
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    pub info: fn() -> CommandInfoWithArgs,
+    run: fn(&Command, &[String]) -> Result<()>,
+}
+
+impl Command {
+    const fn of<T: Run>() -> Command {
+        Command { name: T::NAME, aliases: T::ALIASES, info: T::get_args_info, run: run::<T> }
+    }
+}
+
+fn run<T: Run>(command: &Command, words: &[String]) -> Result<()> {
+    match args::parse::<T>(command.name, words)? {
+        args::Parsed::Args(flags) => flags.run(),
+        args::Parsed::Help => {
+            out::line(help::command(command.name, command.aliases, &(command.info)()).trim_end())
+        }
+    }
+}
+
+/// Every command, in the order of `pacer help`.
+pub const COMMANDS: &[Command] = &[
+    Command::of::<generate::Generate>(),
+    Command::of::<bench_one_batch::BenchOneBatch>(),
+    Command::of::<calibrate::Calibrate>(),
+    Command::of::<info::Info>(),
+];
+
+/// `pacer 0.1.0 (1a2b3c4d5e6f)`: what `--version` prints and result rows carry.
+pub fn version() -> String {
+    format!("pacer {} ({})", env!("CARGO_PKG_VERSION"), commit())
+}
+
+/// The commit this program was built from, `-dirty` if the tree differed from it, or `unknown`.
+pub fn commit() -> &'static str {
+    option_env!("PACER_COMMIT").unwrap_or("unknown")
+}
+
+/// Runs the command line `words`, program name left out.
+///
+/// # Errors
+/// `Usage` for an unknown command or flag; otherwise what the command reports.
+pub fn dispatch(words: &[String]) -> Result<()> {
+    let Some((first, rest)) = words.split_first() else {
+        return out::line(help::overview(COMMANDS).trim_end());
+    };
+    let help_on = match (first.as_str(), rest.first()) {
+        ("help" | "--help" | "-h", Some(name)) => Some(name),
+        ("help" | "--help" | "-h", None) => return out::line(help::overview(COMMANDS).trim_end()),
+        ("--version" | "-V" | "version", _) => return out::line(version()),
+        _ => None,
+    };
+    match help_on {
+        Some(name) => (find(name)?.run)(find(name)?, &["--help".to_string()]),
+        None => {
+            let command = find(first)?;
+            (command.run)(command, rest)
+        }
+    }
+}
+
+/// The command of that name; `--bench-one-batch` is `bench-one-batch`, and `_` may stand for `-`.
+fn find(word: &str) -> Result<&'static Command> {
+    let name = word.trim_start_matches("--").replace('_', "-");
+    let found = COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name.as_str()));
+    found.ok_or_else(|| {
+        let names = COMMANDS.iter().flat_map(|c| c.aliases.iter().chain([&c.name]).copied());
+        let meant = nearest::nearest(&name, names);
+        let hint = meant.map_or(String::new(), |m| format!("; did you mean {m}?"));
+        Error::usage(format!("unknown command {word}{hint} (see `pacer help`)"))
+    })
+}

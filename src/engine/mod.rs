@@ -1,1 +1,23 @@
-//! (to come)
+//! A batch in, tokens out: a model on a device, stepped by the scheduler.
+//!
+//! - [`options`], [`locate`], [`model`]: what is loaded. - [`sizes`]: how it fits into memory.
+//! - [`core`]: [`Engine`] itself. - [`request`]: what goes in and comes out.
+//! - [`params`], [`sampler`], [`philox`], [`logprobs`]: how a token is chosen and scored.
+//! - [`choice`]: a running continuation: text, stop strings, end.
+//! - [`static_batch`]: the engine as the subject of `bench-one-batch`.
+
+mod choice;
+pub mod collect;
+pub mod core;
+pub mod default_model;
+pub mod locate;
+pub mod logprobs;
+pub mod model;
+pub mod options;
+pub mod params;
+pub mod philox;
+pub mod request;
+pub mod sampler;
+pub mod sizes;
+
+pub use self::core::Engine;

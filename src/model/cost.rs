@@ -1,6 +1,6 @@
 //! What a step must do at least: floating-point operations and bytes, per op (design.md §2).
 
-use super::plan::{MatrixId, Op, Plan, PlannedOp, Rows, View};
+use super::plan::{Expert, MatrixId, Op, Plan, PlannedOp, Rows, View};
 
 /// The shape of one step, as far as cost depends on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,84 +82,107 @@ pub struct Storage<'a> {
 
 /// The least cost of `planned` in a step of shape `step`.
 pub fn cost(plan: &Plan, planned: &PlannedOp, step: &StepShape, storage: &Storage) -> Cost {
-    let act = |v: &View, passes: usize| {
-        let rows = step.rows(plan.buffers[v.buffer].rows);
-        (rows * v.width * storage.activation_element * passes) as u64
-    };
-    let rows = |v: &View| step.rows(plan.buffers[v.buffer].rows) as u64;
-    match &planned.op {
-        Op::Embed { table, out, .. } => {
-            let matrix = &plan.matrices[*table];
-            let row = (storage.matrix_bytes)(*table) / matrix.rows.max(1) as u64;
-            Cost { weight_bytes: row * rows(out), activation_bytes: act(out, 1), ..Cost::default() }
-        }
-        Op::RmsNorm { x, out, .. } => Cost {
-            flops: 4 * rows(x) * x.width as u64,
-            activation_bytes: act(x, 1) + act(out, 1),
-            ..Cost::default()
-        },
-        Op::Add { x, y } => Cost {
-            flops: rows(x) * x.width as u64,
-            activation_bytes: act(x, 2) + act(y, 1),
-            ..Cost::default()
-        },
-        Op::Linear { x, matrix, out, .. } => {
-            let m = &plan.matrices[*matrix];
-            let any = (rows(x) > 0) as u64;
-            Cost {
-                flops: 2 * rows(x) * (m.rows * m.cols) as u64,
-                weight_bytes: any * (storage.matrix_bytes)(*matrix),
-                activation_bytes: act(x, 1) + act(out, 1),
-                kv_bytes: 0,
+    Count { plan, step, storage }.op(&planned.op)
+}
+
+/// What costs are counted from.
+struct Count<'a> {
+    plan: &'a Plan,
+    step: &'a StepShape,
+    storage: &'a Storage<'a>,
+}
+
+impl Count<'_> {
+    fn rows(&self, view: &View) -> u64 {
+        self.step.rows(self.plan.buffers[view.buffer].rows) as u64
+    }
+
+    /// Bytes of `passes` readings or writings of a view.
+    fn act(&self, view: &View, passes: u64) -> u64 {
+        self.rows(view) * (view.width * self.storage.activation_element) as u64 * passes
+    }
+
+    fn matrix_bytes(&self, id: MatrixId) -> u64 {
+        (self.storage.matrix_bytes)(id)
+    }
+
+    fn op(&self, op: &Op) -> Cost {
+        match op {
+            Op::Embed { table, out, .. } => {
+                let rows = self.plan.matrices[*table].rows.max(1) as u64;
+                let weight_bytes = self.matrix_bytes(*table) / rows * self.rows(out);
+                Cost { weight_bytes, activation_bytes: self.act(out, 1), ..Cost::default() }
             }
-        }
-        Op::Rope { q, k, .. } => Cost {
-            flops: 3 * rows(q) * (q.width + k.width) as u64,
-            activation_bytes: act(q, 2) + act(k, 2),
-            ..Cost::default()
-        },
-        Op::KvWrite { k, v, .. } => Cost {
-            kv_bytes: rows(k) * ((k.width + v.width) * storage.kv_element) as u64,
-            activation_bytes: act(k, 1) + act(v, 1),
-            ..Cost::default()
-        },
-        Op::Attention { q, out, heads, kv_heads, head_dim, window, .. } => {
-            let pairs = step.attention_pairs(*window) as u64;
-            let positions = step.kv_positions(*window);
-            Cost {
-                flops: 4 * pairs * (heads * head_dim) as u64,
-                kv_bytes: (2 * positions * kv_heads * head_dim * storage.kv_element) as u64,
-                activation_bytes: act(q, 1) + act(out, 1),
-                weight_bytes: 0,
+            Op::RmsNorm { x, out, .. } => self.simple(4, x, self.act(x, 1) + self.act(out, 1)),
+            Op::Add { x, y } => self.simple(1, x, self.act(x, 2) + self.act(y, 1)),
+            Op::Linear { x, matrix, out, .. } => self.linear(x, *matrix, out),
+            Op::Rope { q, k, .. } => Cost {
+                flops: 3 * self.rows(q) * (q.width + k.width) as u64,
+                activation_bytes: self.act(q, 2) + self.act(k, 2),
+                ..Cost::default()
+            },
+            Op::KvWrite { k, v, .. } => Cost {
+                kv_bytes: self.rows(k) * ((k.width + v.width) * self.storage.kv_element) as u64,
+                activation_bytes: self.act(k, 1) + self.act(v, 1),
+                ..Cost::default()
+            },
+            Op::Attention { .. } => self.attention(op),
+            Op::GatedAct { gate_up, out, .. } => {
+                self.simple(5, out, self.act(gate_up, 1) + self.act(out, 1))
             }
+            Op::Moe { .. } => self.moe(op),
+            Op::Gather { out, .. } => self.simple(0, out, self.act(out, 2)),
+            Op::Softcap { x, .. } => self.simple(3, x, self.act(x, 2)),
         }
-        Op::GatedAct { gate_up, out, .. } => Cost {
-            flops: 5 * rows(out) * out.width as u64,
-            activation_bytes: act(gate_up, 1) + act(out, 1),
-            ..Cost::default()
-        },
-        Op::Moe { x, out, router, experts, top_k, intermediate, .. } => {
-            let tokens = rows(x);
-            let m = &plan.matrices[*router];
-            // At most tokens · top_k different experts are touched; at least that many up to all.
-            let touched = (tokens * *top_k as u64).min(experts.len() as u64);
-            let one = experts
-                .first()
-                .map_or(0, |e| (storage.matrix_bytes)(e.gate_up) + (storage.matrix_bytes)(e.down));
-            let expert_flops = 6 * (x.width * intermediate) as u64;
-            Cost {
-                flops: tokens * (2 * (m.rows * m.cols) as u64 + *top_k as u64 * expert_flops),
-                weight_bytes: (storage.matrix_bytes)(*router) + touched * one,
-                activation_bytes: act(x, 1) + act(out, 1),
-                kv_bytes: 0,
-            }
+    }
+
+    /// `each` operations for every number of a view.
+    fn simple(&self, each: u64, view: &View, activation_bytes: u64) -> Cost {
+        let flops = each * self.rows(view) * view.width as u64;
+        Cost { flops, activation_bytes, ..Cost::default() }
+    }
+
+    fn linear(&self, x: &View, matrix: MatrixId, out: &View) -> Cost {
+        let m = &self.plan.matrices[matrix];
+        let any = u64::from(self.rows(x) > 0);
+        Cost {
+            flops: 2 * self.rows(x) * (m.rows * m.cols) as u64,
+            weight_bytes: any * self.matrix_bytes(matrix),
+            activation_bytes: self.act(x, 1) + self.act(out, 1),
+            kv_bytes: 0,
         }
-        Op::Gather { out, .. } => Cost { activation_bytes: act(out, 2), ..Cost::default() },
-        Op::Softcap { x, .. } => Cost {
-            flops: 3 * rows(x) * x.width as u64,
-            activation_bytes: act(x, 2),
-            ..Cost::default()
-        },
+    }
+
+    fn attention(&self, op: &Op) -> Cost {
+        let Op::Attention { q, out, heads, kv_heads, head_dim, window, .. } = op else {
+            return Cost::default();
+        };
+        let pairs = self.step.attention_pairs(*window) as u64;
+        let numbers = 2 * self.step.kv_positions(*window) * kv_heads * head_dim;
+        Cost {
+            flops: 4 * pairs * (heads * head_dim) as u64,
+            kv_bytes: (numbers * self.storage.kv_element) as u64,
+            activation_bytes: self.act(q, 1) + self.act(out, 1),
+            weight_bytes: 0,
+        }
+    }
+
+    /// The floor: all tokens go to the same experts, whose weights are read once.
+    fn moe(&self, op: &Op) -> Cost {
+        let Op::Moe { x, out, router, experts, top_k, intermediate, .. } = op else {
+            return Cost::default();
+        };
+        let (tokens, top_k) = (self.rows(x), *top_k as u64);
+        let m = &self.plan.matrices[*router];
+        let bytes = |e: &Expert| self.matrix_bytes(e.gate_up) + self.matrix_bytes(e.down);
+        let one = experts.first().map_or(0, bytes);
+        let expert_flops = 6 * (x.width * intermediate) as u64;
+        Cost {
+            flops: tokens * (2 * (m.rows * m.cols) as u64 + top_k * expert_flops),
+            weight_bytes: u64::from(tokens > 0) * (self.matrix_bytes(*router) + top_k * one),
+            activation_bytes: self.act(x, 1) + self.act(out, 1),
+            kv_bytes: 0,
+        }
     }
 }
 

@@ -2,6 +2,25 @@
 //!
 //! Every tensor has its Hugging Face name, whatever the file calls it.
 
+pub mod check;
+pub mod digest;
+pub mod dummy;
+pub mod gguf;
+mod gguf_cursor;
+mod gguf_entries;
+mod gguf_meta;
+mod gguf_names;
+pub mod gguf_open;
+mod gguf_vocab;
+pub mod mapped;
+pub mod open;
+pub mod quant;
+pub mod safetensors;
+pub mod safetensors_index;
+mod safetensors_json;
+mod sigbus;
+pub mod table;
+
 use crate::error::Result;
 use crate::types::Dtype;
 
@@ -47,10 +66,25 @@ impl<'a> Tensor<'a> {
     }
 }
 
+/// A tensor without its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description<'a> {
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+    /// Bytes of its stored form.
+    pub bytes: usize,
+}
+
 /// Where tensors come from.
 pub trait Source: Send + Sync {
     /// The tensor of that Hugging Face name.
     fn tensor(&self, name: &str) -> Option<Tensor<'_>>;
+
+    /// What [`Source::tensor`] would give, without touching its bytes.
+    fn describe(&self, name: &str) -> Option<Description<'_>> {
+        let t = self.tensor(name)?;
+        Some(Description { dtype: t.dtype, shape: t.shape, bytes: t.data.len() })
+    }
 
     /// All names, in file order.
     fn names(&self) -> Vec<&str>;
@@ -58,6 +92,11 @@ pub trait Source: Send + Sync {
     /// Says whether the file below is still whole: after reading, before trusting what was read
     /// (reliability R19).
     fn check(&self) -> Result<()>;
+
+    /// The stored type of a tensor that is listed but cannot be had, e.g. `I64`; else `None`.
+    fn unusable(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A checkpoint's tensors.
@@ -74,11 +113,19 @@ impl Weights {
         self.source.tensor(name)
     }
 
+    pub fn describe(&self, name: &str) -> Option<Description<'_>> {
+        self.source.describe(name)
+    }
+
     pub fn names(&self) -> Vec<&str> {
         self.source.names()
     }
 
     pub fn check(&self) -> Result<()> {
         self.source.check()
+    }
+
+    pub fn unusable(&self, name: &str) -> Option<&'static str> {
+        self.source.unusable(name)
     }
 }

@@ -1,4 +1,121 @@
 //! The CPU device: a real engine with SIMD chosen at run time and a persistent thread pool.
+//!
+//! [`prepare`] packs the weights, [`executor`] runs steps, [`reference`] says in f64 what each op
+//! means. Activations and the key-value cache are f32. A token's numbers depend on its own
+//! sequence alone: not on the batch, the chunk it arrives in, its pages, or the threads.
 
+pub mod attention;
+mod check;
+mod decode;
+mod executor;
+mod info;
+mod kv_cache;
 pub mod matmul;
+mod moe;
+mod ops;
+mod parallel;
 pub mod pool;
+mod prepare;
+pub mod reference;
+mod run;
+pub mod simd;
+mod validate;
+
+use std::sync::Arc;
+
+pub use self::executor::CpuLoaded;
+use self::kv_cache::Element;
+pub use self::matmul::Mode;
+use self::pool::Pool;
+use self::prepare::Model;
+use self::simd::Isa;
+use super::{Device, DeviceInfo, Limits, Loaded};
+use crate::error::{Error, Result};
+use crate::model::plan::Plan;
+use crate::types::Dtype;
+use crate::weights::Weights;
+
+/// How the CPU device works.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuOptions {
+    /// Threads of a step; `None`: one per core that the process may use.
+    pub threads: Option<usize>,
+    /// Plain weights are stored in this type; `None`: as in the checkpoint.
+    pub weights: Option<Dtype>,
+    /// Instructions used for all but matrix products.
+    pub isa: Isa,
+    /// How quantised weights are multiplied.
+    pub mode: Mode,
+}
+
+impl Default for CpuOptions {
+    fn default() -> Self {
+        CpuOptions { threads: None, weights: None, isa: Isa::best(), mode: Mode::default() }
+    }
+}
+
+/// The processor as a device.
+pub struct CpuDevice {
+    pool: Arc<Pool>,
+    options: CpuOptions,
+}
+
+impl CpuDevice {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// If no thread is asked for or the system refuses one.
+    pub fn new(options: CpuOptions) -> Result<Self> {
+        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        let threads = options.threads.unwrap_or_else(cores);
+        if threads == 0 {
+            return Err(Error::usage("--threads 0: at least one thread is needed"));
+        }
+        Ok(CpuDevice { pool: Arc::new(Pool::new(threads)?), options })
+    }
+
+    /// [`Device::prepare`], giving the concrete type.
+    ///
+    /// # Errors
+    /// As [`Device::prepare`].
+    pub fn load(
+        &self,
+        plan: &Plan,
+        weights: &Weights,
+        limits: &Limits,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<CpuLoaded> {
+        if limits.page_size == 0 {
+            return Err(Error::usage("--page-size 0: a page holds at least one token"));
+        }
+        let pool = Arc::clone(&self.pool);
+        CpuLoaded::new(Model::new(plan, weights, limits, pool, &self.options, progress)?)
+    }
+}
+
+impl Device for CpuDevice {
+    fn info(&self) -> DeviceInfo {
+        let (memory_free, memory_total) = info::memory();
+        DeviceInfo {
+            kind: "cpu",
+            name: info::processor(),
+            detail: format!("{}, {} threads", self.options.isa.name(), self.pool.threads()),
+            memory_free,
+            memory_total,
+        }
+    }
+
+    fn element_bytes(&self) -> (usize, usize) {
+        (size_of::<Element>(), size_of::<f32>())
+    }
+
+    fn prepare(
+        &self,
+        plan: &Plan,
+        weights: &Weights,
+        limits: &Limits,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Box<dyn Loaded>> {
+        Ok(Box::new(self.load(plan, weights, limits, progress)?))
+    }
+}

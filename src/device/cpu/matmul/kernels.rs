@@ -15,7 +15,9 @@ pub const INT_CHUNK: usize = 512;
 /// Most rows of a float tile: 6 × 16 sums fill 12 of 16 vector registers.
 pub const FLOAT_ROWS: usize = 6;
 /// Most rows of an integer tile.
-pub const INT_ROWS: usize = 3;
+pub const INT_ROWS: usize = 2;
+/// Largest magnitude of a quantised activation: its high byte is 127, its low byte 127.
+pub const ACTIVATION_MAX: f32 = 32639.0;
 
 /// Where a tile's sums are added: `y[r · ldy + c]`, c < `cols` ≤ 16.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +42,16 @@ pub struct FloatTile<'a> {
     pub out: Out,
 }
 
-/// Activations quantised to 8 bits in blocks of 32.
+/// Activations quantised to 16 bits in blocks of 32: `x ≈ d · q`, |q| ≤ [`ACTIVATION_MAX`], so that
+/// what is lost is a hundredth of what quantised weights have lost already.
+///
+/// Multiplied as bytes, `q = 256 · high + low`: each product sums its two halves on their own.
 #[derive(Debug, Clone, Copy)]
 pub struct IntRows<'a> {
-    /// Row r begins at `r · INT_CHUNK`; empty where only [`IntRows::wide`] is needed.
-    pub narrow: &'a [i8],
-    /// The same numbers as 16 bits, for 8-bit weights.
+    /// Row r begins at `2 · r · INT_CHUNK`: its high bytes (-127 to 127), from `INT_CHUNK` on its
+    /// low ones (-128 to 127).
+    pub bytes: &'a [i8],
+    /// The same numbers whole, for 8-bit weights.
     pub wide: &'a [i16],
     /// Row r begins at `r · INT_CHUNK / BLOCK`.
     pub scales: &'a [RowScale],
@@ -99,7 +105,6 @@ impl Codes {
 /// All are to be called only where the CPU has the instruction set; tiles must hold what their
 /// fields say (slices long enough, `out` writable and not written by others).
 pub struct Kernels {
-    pub name: &'static str,
     pub float_tile: unsafe fn(&FloatTile<'_>),
     pub int_tile: unsafe fn(&IntTile<'_>),
     /// Plain 16-bit numbers to f32.
@@ -108,7 +113,7 @@ pub struct Kernels {
     pub expand: unsafe fn(Dtype, &[u8], &mut Codes),
     /// `[32 · blocks][16]` f32 weights from unpacked codes.
     pub dequantise: unsafe fn(Dtype, &Codes, usize, &mut [f32]),
-    /// Quantises one row of at most `INT_CHUNK` columns: `x`, narrow, wide (or empty), scales.
+    /// Quantises one row of at most `INT_CHUNK` columns: `x`, bytes, wide (or empty), scales.
     pub quantise: unsafe fn(&[f32], &mut [i8], &mut [i16], &mut [RowScale]),
 }
 

@@ -18,9 +18,9 @@ use crate::types::Dtype;
 /// How quantised weights are multiplied. Plain weights do not care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Activations are quantised to 8 bits in blocks of 32 and multiplied as integers.
+    /// Activations are quantised to 16 bits in blocks of 32 and multiplied as integers.
     #[default]
-    Int8,
+    Int16,
     /// Weights are dequantised to f32 and multiplied as such.
     Exact,
 }

@@ -2,13 +2,13 @@
 
 use super::interleave::plain_at;
 use super::kernels::{
-    Codes, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out, RowScale,
+    ACTIVATION_MAX, Codes, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out,
+    RowScale,
 };
 use super::layout::{self, BLOCK, OCTET, PANEL, STEPS};
 use crate::types::Dtype;
 
-pub static KERNELS: Kernels =
-    Kernels { name: "scalar", float_tile, int_tile, widen, expand, dequantise, quantise };
+pub static KERNELS: Kernels = Kernels { float_tile, int_tile, widen, expand, dequantise, quantise };
 
 unsafe fn float_tile(tile: &FloatTile<'_>) {
     let mut sums = [[0.0; PANEL]; FLOAT_ROWS];
@@ -70,7 +70,8 @@ fn dot(tile: &IntTile<'_>, r: usize, block: usize, half: usize, c: usize) -> i32
             let a = if layout::code_bits(tile.dtype) == 8 {
                 i32::from(tile.a.wide[at])
             } else {
-                i32::from(tile.a.narrow[at])
+                let high = r * 2 * INT_CHUNK + block * BLOCK + k;
+                256 * i32::from(tile.a.bytes[high]) + i32::from(tile.a.bytes[high + INT_CHUNK])
             };
             weight * a
         })
@@ -140,17 +141,19 @@ unsafe fn dequantise(dtype: Dtype, codes: &Codes, blocks: usize, out: &mut [f32]
     }
 }
 
-unsafe fn quantise(x: &[f32], narrow: &mut [i8], wide: &mut [i16], scales: &mut [RowScale]) {
+unsafe fn quantise(x: &[f32], bytes: &mut [i8], wide: &mut [i16], scales: &mut [RowScale]) {
     for (b, x) in x.chunks_exact(BLOCK).enumerate() {
         let (d, inverse) = block_scale(x.iter().fold(0, |max, v| max.max(v.abs().to_bits())));
         let mut sums = [0; 2];
         for (k, v) in x.iter().enumerate() {
-            let q = (v * inverse).round_ties_even() as i8;
-            narrow[b * BLOCK + k] = q;
+            let q = (v * inverse).round_ties_even() as i32;
+            let high = (q + 128) >> 8;
+            bytes[b * BLOCK + k] = high as i8;
+            bytes[INT_CHUNK + b * BLOCK + k] = (q - 256 * high) as i8;
             if let Some(wide) = wide.get_mut(b * BLOCK + k) {
-                *wide = i16::from(q);
+                *wide = q as i16;
             }
-            sums[k / 16] += i32::from(q);
+            sums[k / 16] += q;
         }
         scales[b] = row_scale(d, sums);
     }
@@ -168,7 +171,7 @@ pub fn block_scale(max_bits: u32) -> (f32, f32) {
     } else if max < TINY {
         (0.0, 0.0)
     } else {
-        (max / 127.0, 127.0 / max)
+        (max / ACTIVATION_MAX, ACTIVATION_MAX / max)
     }
 }
 

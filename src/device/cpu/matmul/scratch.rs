@@ -19,8 +19,8 @@ pub struct Scratch {
     max_k: usize,
     /// `[chunk][row][FLOAT_CHUNK]`.
     float: Vec<f32>,
-    /// `[chunk][row][INT_CHUNK]`.
-    narrow: Vec<i8>,
+    /// `[chunk][row][2 · INT_CHUNK]` and `[chunk][row][INT_CHUNK]`.
+    bytes: Vec<i8>,
     wide: Vec<i16>,
     /// `[chunk][row][INT_CHUNK / BLOCK]`.
     scales: Vec<RowScale>,
@@ -53,7 +53,7 @@ impl Scratch {
             slab,
             max_k,
             float: vec![0.0; float],
-            narrow: vec![0; int],
+            bytes: vec![0; 2 * int],
             wide: vec![0; int],
             scales: vec![RowScale::default(); int / BLOCK],
             threads: (0..threads.max(1)).map(|_| Mutex::new(buffers())).collect(),
@@ -63,7 +63,7 @@ impl Scratch {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         4 * self.float.len()
-            + self.narrow.len()
+            + self.bytes.len()
             + 2 * self.wide.len()
             + size_of::<RowScale>() * self.scales.len()
             + size_of::<Buffers>() * self.threads.len()
@@ -114,7 +114,7 @@ impl Scratch {
         wide: bool,
     ) {
         let kernels = self.kernels;
-        let narrow_out = Chunks::new(&mut self.narrow, INT_CHUNK);
+        let bytes_out = Chunks::new(&mut self.bytes, 2 * INT_CHUNK);
         let wide_out = Chunks::new(&mut self.wide, INT_CHUNK);
         let scales_out = Chunks::new(&mut self.scales, INT_CHUNK / BLOCK);
         each_row(pool, m, k, &|row| {
@@ -124,7 +124,7 @@ impl Scratch {
                 // are this CPU's.
                 unsafe {
                     let wide = if wide { wide_out.take(at) } else { &mut [] };
-                    (kernels.quantise)(piece, narrow_out.take(at), wide, scales_out.take(at));
+                    (kernels.quantise)(piece, bytes_out.take(at), wide, scales_out.take(at));
                 }
             }
         });
@@ -134,7 +134,7 @@ impl Scratch {
     pub(super) fn int_rows(&self, chunk: usize, m: usize, row: usize) -> IntRows<'_> {
         let (first, rows) = (chunk * m + row, m - row);
         IntRows {
-            narrow: &self.narrow[first * INT_CHUNK..][..rows * INT_CHUNK],
+            bytes: &self.bytes[2 * first * INT_CHUNK..][..2 * rows * INT_CHUNK],
             wide: &self.wide[first * INT_CHUNK..][..rows * INT_CHUNK],
             scales: &self.scales[first * (INT_CHUNK / BLOCK)..][..rows * (INT_CHUNK / BLOCK)],
         }

@@ -146,9 +146,8 @@ unsafe fn scales(dtype: Dtype, unit: &[u8], b: usize, block: usize, out: &mut Co
         let subs = unit.add(layout::head_bytes(dtype) + b * layout::block_stride(dtype));
         for octet in 0..2 {
             let (d_out, m_out) = (d_out.add(octet * OCTET), m_out.add(octet * OCTET));
-            let halfs = |at: *const u8| {
-                _mm256_cvtph_ps(_mm_loadu_si128(at.add(octet * 2 * OCTET).cast()))
-            };
+            let halfs =
+                |at: *const u8| _mm256_cvtph_ps(_mm_loadu_si128(at.add(octet * 2 * OCTET).cast()));
             let small = |at: *const u8| _mm_loadl_epi64(at.add(octet * OCTET).cast());
             let put = |at: *mut f32, v| _mm256_storeu_ps(at, v);
             match dtype {

@@ -1,9 +1,10 @@
-//! The integer tile: up to 3 activation rows × 16 weight rows of 8-bit products.
+//! The integer tile: up to 2 activation rows × 16 weight rows.
 //!
-//! Codes of up to 6 bits are unsigned: `maddubs` multiplies them with signed activations and adds
-//! pairs in 16 bits, where 8 (4-bit codes), 4 (5-bit) or 2 (6-bit) of its results fit before they
-//! are widened: 2 · 15 · 127 · 8, 2 · 31 · 127 · 4 and 2 · 63 · 127 · 2 are below 2¹⁵. Signed
-//! 8-bit codes would overflow there; they are multiplied as 16-bit numbers.
+//! Codes of up to 6 bits are unsigned: `maddubs` multiplies them with the signed high and low
+//! bytes of the activations, each in sums of its own, and adds pairs in 16 bits, where 8 (4-bit
+//! codes), 4 (5-bit) or 2 (6-bit) of its results fit before they are widened: 2 · 15 · 128 · 8,
+//! 2 · 31 · 128 · 4 and 2 · 63 · 128 · 2 are below 2¹⁵. Signed 8-bit codes would overflow there;
+//! they are multiplied as 16-bit numbers.
 
 use std::arch::x86_64::*;
 
@@ -21,8 +22,7 @@ pub unsafe fn tile(tile: &IntTile<'_>) {
     unsafe {
         match tile.rows {
             1 => by_bits::<1>(tile),
-            2 => by_bits::<2>(tile),
-            _ => by_bits::<3>(tile),
+            _ => by_bits::<2>(tile),
         }
     }
 }
@@ -51,7 +51,7 @@ unsafe fn unsigned<const M: usize, const RUN: usize, const HALVES: usize>(tile: 
             let (block, half) = (part / HALVES, part % HALVES);
             let first = STEPS / HALVES * half;
             let q = codes.q.as_ptr().add(block * STEPS * 64 + first * 32);
-            let a = tile.a.narrow.as_ptr().add(block * BLOCK + first * 4);
+            let a = tile.a.bytes.as_ptr().add(block * BLOCK + first * 4);
             let dots = dot_unsigned::<M, RUN>(q, a, STEPS / HALVES);
             let d = codes.d.as_ptr().add(part * PANEL);
             let m = codes.m.as_ptr().add(part * PANEL);
@@ -87,20 +87,25 @@ unsafe fn dot_unsigned<const M: usize, const RUN: usize>(
     // SAFETY: the caller's pointers hold the steps.
     unsafe {
         for run in 0..steps / RUN {
-            let mut pairs = [[_mm256_setzero_si256(); 2]; M];
+            let mut high = [[_mm256_setzero_si256(); 2]; M];
+            let mut low = high;
             for step in run * RUN..(run + 1) * RUN {
                 let q0 = _mm256_load_si256(q.add(step * 32).cast());
                 let q1 = _mm256_load_si256(q.add((STEPS + step) * 32).cast());
-                for (r, pairs) in pairs.iter_mut().enumerate() {
-                    let a = a.add(r * INT_CHUNK + step * 4).cast::<i32>();
-                    let a = _mm256_set1_epi32(a.read_unaligned());
-                    pairs[0] = _mm256_add_epi16(pairs[0], _mm256_maddubs_epi16(q0, a));
-                    pairs[1] = _mm256_add_epi16(pairs[1], _mm256_maddubs_epi16(q1, a));
+                for r in 0..M {
+                    let a = a.add(r * 2 * INT_CHUNK + step * 4);
+                    let h = _mm256_set1_epi32(a.cast::<i32>().read_unaligned());
+                    let l = _mm256_set1_epi32(a.add(INT_CHUNK).cast::<i32>().read_unaligned());
+                    high[r][0] = _mm256_add_epi16(high[r][0], _mm256_maddubs_epi16(q0, h));
+                    high[r][1] = _mm256_add_epi16(high[r][1], _mm256_maddubs_epi16(q1, h));
+                    low[r][0] = _mm256_add_epi16(low[r][0], _mm256_maddubs_epi16(q0, l));
+                    low[r][1] = _mm256_add_epi16(low[r][1], _mm256_maddubs_epi16(q1, l));
                 }
             }
-            for (dots, pairs) in dots.iter_mut().zip(pairs) {
+            for (r, dots) in dots.iter_mut().enumerate() {
                 for octet in 0..2 {
-                    let wide = _mm256_madd_epi16(pairs[octet], ones);
+                    let h = _mm256_slli_epi32::<8>(_mm256_madd_epi16(high[r][octet], ones));
+                    let wide = _mm256_add_epi32(h, _mm256_madd_epi16(low[r][octet], ones));
                     dots[octet] = _mm256_add_epi32(dots[octet], wide);
                 }
             }

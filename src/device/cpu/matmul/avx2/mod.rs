@@ -8,7 +8,6 @@ mod quantise;
 use super::kernels::Kernels;
 
 pub static KERNELS: Kernels = Kernels {
-    name: "avx2",
     float_tile: float::tile,
     int_tile: int::tile,
     widen: float::widen,

@@ -1,8 +1,8 @@
-//! Quantising activations to 8 bits in blocks of 32.
+//! Quantising activations to 16 bits in blocks of 32.
 
 use std::arch::x86_64::*;
 
-use crate::device::cpu::matmul::kernels::RowScale;
+use crate::device::cpu::matmul::kernels::{INT_CHUNK, RowScale};
 use crate::device::cpu::matmul::layout::BLOCK;
 use crate::device::cpu::matmul::scalar::{block_scale, row_scale};
 
@@ -11,19 +11,18 @@ use crate::device::cpu::matmul::scalar::{block_scale, row_scale};
 /// # Safety
 /// As [`super::super::kernels::Kernels`] says.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn quantise(x: &[f32], narrow: &mut [i8], wide: &mut [i16], scales: &mut [RowScale]) {
+pub unsafe fn quantise(x: &[f32], bytes: &mut [i8], wide: &mut [i16], scales: &mut [RowScale]) {
     let blocks = x.len() / BLOCK;
-    assert!(narrow.len() >= blocks * BLOCK && scales.len() >= blocks);
+    assert!(bytes.len() >= INT_CHUNK + blocks * BLOCK && scales.len() >= blocks);
     assert!(wide.is_empty() || wide.len() >= blocks * BLOCK);
     for (b, scale) in scales[..blocks].iter_mut().enumerate() {
-        // SAFETY: block b is inside `x`, `narrow` and `wide` (just checked).
+        // SAFETY: block b is inside `x`, both halves of `bytes`, and `wide` (just checked).
         unsafe {
-            let q = block(x.as_ptr().add(b * BLOCK), narrow.as_mut_ptr().add(b * BLOCK), scale);
+            let q = block(x.as_ptr().add(b * BLOCK), bytes.as_mut_ptr().add(b * BLOCK), scale);
             if !wide.is_empty() {
                 let to = wide.as_mut_ptr().add(b * BLOCK).cast::<__m256i>();
-                _mm256_storeu_si256(to, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(q)));
-                let high = _mm256_extracti128_si256::<1>(q);
-                _mm256_storeu_si256(to.add(1), _mm256_cvtepi8_epi16(high));
+                _mm256_storeu_si256(to, q[0]);
+                _mm256_storeu_si256(to.add(1), q[1]);
             }
         }
     }
@@ -31,7 +30,7 @@ pub unsafe fn quantise(x: &[f32], narrow: &mut [i8], wide: &mut [i16], scales: &
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn block(x: *const f32, to: *mut i8, scale: &mut RowScale) -> __m256i {
+unsafe fn block(x: *const f32, to: *mut i8, scale: &mut RowScale) -> [__m256i; 2] {
     // SAFETY: the caller's pointers hold a block.
     let x: [__m256; 4] = unsafe {
         [
@@ -44,17 +43,21 @@ unsafe fn block(x: *const f32, to: *mut i8, scale: &mut RowScale) -> __m256i {
     let (d, inverse) = block_scale(max_magnitude(x));
     let inverse = _mm256_set1_ps(inverse);
     let q = x.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)));
-    let low = _mm256_packs_epi32(q[0], q[1]);
-    let high = _mm256_packs_epi32(q[2], q[3]);
-    let bytes = _mm256_packs_epi16(low, high);
-    // Packing works within 128-bit lanes; this puts the groups of 4 back in order.
-    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    let bytes = _mm256_permutevar8x32_epi32(bytes, order);
-    // SAFETY: as above.
-    unsafe { _mm256_storeu_si256(to.cast(), bytes) };
+    // Packing works within 128-bit lanes; the permutation puts the groups of 4 back in order.
+    let in_order = |a, b| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b));
+    let wide = [in_order(q[0], q[1]), in_order(q[2], q[3])];
+    let high = wide.map(|v| _mm256_srai_epi16::<8>(_mm256_add_epi16(v, _mm256_set1_epi16(128))));
+    let low = [0, 1].map(|i| _mm256_sub_epi16(wide[i], _mm256_slli_epi16::<8>(high[i])));
+    let pack =
+        |v: [__m256i; 2]| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(v[0], v[1]));
+    // SAFETY: as above; the low bytes stand `INT_CHUNK` after the high ones.
+    unsafe {
+        _mm256_storeu_si256(to.cast(), pack(high));
+        _mm256_storeu_si256(to.add(INT_CHUNK).cast(), pack(low));
+    }
     let sums = [_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3])].map(|v| sum(v));
     *scale = row_scale(d, sums);
-    bytes
+    wide
 }
 
 /// Bits of the largest magnitude; magnitudes order as their bits do, NaN last.
@@ -63,10 +66,8 @@ unsafe fn block(x: *const f32, to: *mut i8, scale: &mut RowScale) -> __m256i {
 fn max_magnitude(x: [__m256; 4]) -> u32 {
     let sign = _mm256_set1_ps(-0.0);
     let bits = x.map(|v| _mm256_castps_si256(_mm256_andnot_ps(sign, v)));
-    let max = _mm256_max_epu32(
-        _mm256_max_epu32(bits[0], bits[1]),
-        _mm256_max_epu32(bits[2], bits[3]),
-    );
+    let max =
+        _mm256_max_epu32(_mm256_max_epu32(bits[0], bits[1]), _mm256_max_epu32(bits[2], bits[3]));
     let max = _mm_max_epu32(_mm256_castsi256_si128(max), _mm256_extracti128_si256::<1>(max));
     let max = _mm_max_epu32(max, _mm_shuffle_epi32::<0b01_00_11_10>(max));
     let max = _mm_max_epu32(max, _mm_shuffle_epi32::<0b10_11_00_01>(max));

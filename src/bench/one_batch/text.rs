@@ -1,0 +1,158 @@
+//! The printed lines: SGLang's, then ours.
+
+use super::SubjectInfo;
+use super::case::{Effort, Samples, Shape};
+use super::figures::{Ceiling, Figures, Utilisation};
+use super::ops::OpTable;
+use crate::measure::stats::Summary;
+
+/// What SGLang prints once the model is loaded, with what is loaded in front.
+pub fn loaded(info: &SubjectInfo, capacity_tokens: usize) -> String {
+    format!(
+        "{} ({}, {}) on {}: {}, {}, {} threads. max_total_num_tokens={capacity_tokens}",
+        info.model,
+        info.load_format,
+        info.dtype,
+        info.device_kind,
+        info.device_name,
+        info.device_detail,
+        info.threads
+    )
+}
+
+/// SGLang's message for a shape that does not fit.
+pub fn skipped(shape: Shape) -> String {
+    let Shape { batch_size, input_len, output_len } = shape;
+    format!("skipping ({batch_size}, {input_len}, {output_len}) due to max batch size limit")
+}
+
+/// SGLang's lines of one case. With several passes each number is the median over them; with one
+/// pass they are what SGLang would print. `log_interval` > 0 adds every so many steps.
+pub fn sglang(samples: &Samples, figures: &Figures, log_interval: usize) -> Vec<String> {
+    let batch = samples.shape.batch_size;
+    let mut lines = vec![format!(
+        "Prefill. latency: {:6.5} s, throughput: {:9.2} token/s",
+        figures.prefill.median, figures.prefill_throughput
+    )];
+    if let Some(decode) = &figures.decode {
+        for (i, latency) in decode.each_step.iter().enumerate() {
+            if i < 5 || (log_interval > 0 && i % log_interval == 0) {
+                lines.push(format!(
+                    "Decode {i}. Batch size: {batch}, latency: {latency:6.5} s, \
+                     throughput: {:9.2} token/s",
+                    batch as f64 / latency
+                ));
+            }
+        }
+        lines.push(format!(
+            "Decode.  median latency: {:6.5} s, median throughput: {:9.2} token/s",
+            decode.median, decode.throughput
+        ));
+    }
+    lines.push(format!(
+        "Total. latency: {:6.3} s, throughput: {:9.2} token/s",
+        figures.total.median, figures.overall_throughput
+    ));
+    lines
+}
+
+/// Our lines of one case.
+pub fn ours(
+    samples: &Samples,
+    figures: &Figures,
+    effort: Effort,
+    ceiling: &Ceiling,
+    peak_memory: Option<u64>,
+) -> Vec<String> {
+    let Shape { batch_size, output_len, .. } = samples.shape;
+    let mut lines = vec![format!(
+        "  batch {batch_size}, input {}, output {output_len}: {} measured passes after {} \
+         warm-up; [ ] = {:.1}% interval of the median",
+        lens(&samples.input_lens),
+        samples.passes.len(),
+        effort.warmup,
+        figures.prefill.interval.coverage * 100.0
+    )];
+    let used = figures.prefill_use.as_ref();
+    lines.push(format!("  prefill                {}{}", times(&figures.prefill), shares(used)));
+    if let Some(d) = &figures.decode {
+        let used = figures.decode_use.as_ref();
+        lines.push(format!(
+            "  decode, synchronised   {}/step, p90 {} p99 {}{}",
+            times(&d.pass_medians),
+            ms(d.p90),
+            ms(d.p99),
+            shares(used)
+        ));
+    }
+    if let Some(b) = &figures.back_to_back {
+        let used = figures.back_to_back_use.as_ref();
+        lines.push(format!(
+            "  decode, back to back   {}/step, p90 {} p99 {}{}, {:.2} token/s",
+            times(&b.summary),
+            ms(b.p90),
+            ms(b.p99),
+            shares(used),
+            b.throughput
+        ));
+    }
+    lines.extend(slowest("prefill", &samples.prefill_ops));
+    lines.extend(slowest("decode", &samples.decode_ops));
+    lines.push(match ceiling {
+        Ok(c) => format!(
+            "  ceilings ({}, {} threads, {}): {:.1} GB/s read, {:.1} GFLOP/s float32",
+            c.isa,
+            c.threads,
+            c.date,
+            c.bytes_per_s * 1e-9,
+            c.flops_per_s * 1e-9
+        ),
+        Err(reason) => format!("  MFU, MBU and share of ceiling unknown: {reason}"),
+    });
+    if let Some(bytes) = peak_memory {
+        lines.push(format!("  peak memory {:.1} MiB", bytes as f64 / (1 << 20) as f64));
+    }
+    lines.push(format!("  {}", figures.validity.line()));
+    lines
+}
+
+/// `64`, or `12 to 80` for prompts of different lengths.
+fn lens(lens: &[usize]) -> String {
+    let (low, high) = (lens.iter().min(), lens.iter().max());
+    match (low, high) {
+        (Some(low), Some(high)) if low == high => low.to_string(),
+        (Some(low), Some(high)) => format!("{low} to {high}"),
+        _ => "0".into(),
+    }
+}
+
+fn ms(seconds: f64) -> String {
+    format!("{:.3} ms", seconds * 1e3)
+}
+
+fn times(s: &Summary) -> String {
+    let (low, high) = (s.interval.low * 1e3, s.interval.high * 1e3);
+    format!("{} [{low:.3}, {high:.3}]", ms(s.median))
+}
+
+fn shares(used: Option<&Utilisation>) -> String {
+    let percent = |x: f64| format!("{:.1}%", x * 100.0);
+    used.map_or(String::new(), |u| {
+        format!(
+            ", MFU {}, MBU {}, {} of the {} ceiling",
+            percent(u.mfu),
+            percent(u.mbu),
+            percent(u.share_of_ceiling),
+            u.bound
+        )
+    })
+}
+
+/// One line: the slowest five ops of a phase with their share of all ops' time.
+fn slowest(phase: &str, table: &OpTable) -> Option<String> {
+    let total = table.total();
+    let item =
+        |o: &super::ops::OpTime| format!("{} {} {:.1}%", o.op, o.scope, o.total / total * 100.0);
+    let items: Vec<String> = table.ops.iter().take(5).map(item).collect();
+    (total > 0.0).then(|| format!("  {phase} time by op: {}", items.join(", ")))
+}

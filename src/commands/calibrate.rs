@@ -1,0 +1,74 @@
+//! `pacer calibrate`: this machine's own ceilings, measured and stored.
+
+use std::time::Duration;
+
+use argh::{ArgsInfo, FromArgs};
+
+use super::{Run, out};
+use crate::bench::ceilings::{self, Budget, Ceilings, store};
+use crate::error::{Error, Result};
+
+/// Measures this machine's ceilings (memory reads, float32 multiply-adds) and stores them, so that
+/// benchmarks can say what share of them they reach.
+#[derive(FromArgs, ArgsInfo, Debug, Clone, PartialEq)]
+#[argh(help_triggers("--help"))]
+pub struct Calibrate {
+    /// threads to measure with (default: one per core)
+    #[argh(option, arg_name = "N", from_str_fn(super::values::whole::<1, 4096>))]
+    threads: Option<usize>,
+
+    /// how long each of the two measurements runs, milliseconds (default 300)
+    #[argh(option, arg_name = "N", default = "300", from_str_fn(super::values::whole::<1, 60_000>))]
+    duration_ms: usize,
+
+    /// memory that one pass reads, MiB; well beyond the caches (default 256)
+    #[argh(option, arg_name = "N", default = "256", from_str_fn(super::values::whole::<1, 65_536>))]
+    buffer_mib: usize,
+
+    /// print the result as JSON
+    #[argh(switch)]
+    json: bool,
+
+    /// do not store the result
+    #[argh(switch)]
+    dry_run: bool,
+}
+
+impl Run for Calibrate {
+    const NAME: &'static str = "calibrate";
+
+    fn run(self) -> Result<()> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let budget = Budget {
+            each: Duration::from_millis(self.duration_ms as u64),
+            buffer_bytes: self.buffer_mib << 20,
+        };
+        let found = ceilings::measure(self.threads.unwrap_or(cores), budget)?;
+        if self.json {
+            out::line(store::to_json(&found))?;
+        } else {
+            out::line(table(&found))?;
+        }
+        if self.dry_run {
+            return Ok(());
+        }
+        let path = store::default_path().ok_or_else(|| {
+            Error::usage("neither XDG_CACHE_HOME nor HOME is set; use --dry-run to store nothing")
+        })?;
+        store::save(&path, &found)?;
+        out::note(format_args!("stored in {}", path.display()));
+        Ok(())
+    }
+}
+
+fn table(c: &Ceilings) -> String {
+    format!(
+        "{}, {} threads, {}\n  memory read        {:10.2} GB/s\n  \
+         float32 arithmetic {:10.2} GFLOP/s",
+        c.cpu,
+        c.threads,
+        c.isa,
+        c.bytes_per_s * 1e-9,
+        c.flops_per_s * 1e-9
+    )
+}

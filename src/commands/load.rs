@@ -1,0 +1,93 @@
+//! From flags to a running engine, the same way for every command.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::model_flags::{Chunking, DtypeChoice, LoadFormat, ModelFlags, SchedulePolicy};
+use super::out;
+use super::progress::Progress;
+use crate::device::Device;
+use crate::device::cpu::{CpuDevice, CpuOptions};
+use crate::engine::Engine;
+use crate::engine::model::Model;
+use crate::engine::options::{self, EngineOptions, ModelOptions};
+use crate::error::Result;
+use crate::scheduler::Policy;
+use crate::types::Dtype;
+
+/// What the shared flags say of the model itself.
+pub fn model_options(flags: &ModelFlags) -> ModelOptions {
+    let overrides = &flags.config_override;
+    ModelOptions {
+        path: flags.model_path.clone(),
+        tokenizer: flags.tokenizer_path.clone().map(PathBuf::from),
+        format: match flags.load_format {
+            LoadFormat::Auto => options::LoadFormat::Auto,
+            LoadFormat::Safetensors => options::LoadFormat::Safetensors,
+            LoadFormat::Gguf => options::LoadFormat::Gguf,
+            LoadFormat::Dummy => options::LoadFormat::Dummy,
+        },
+        overrides: (!overrides.is_empty()).then(|| Value::Object(overrides.clone())),
+        context: flags.context_length,
+        dtype: match flags.dtype {
+            DtypeChoice::Auto => None,
+            DtypeChoice::Float32 => Some(Dtype::F32),
+            DtypeChoice::Bfloat16 => Some(Dtype::BF16),
+            DtypeChoice::Float16 => Some(Dtype::F16),
+        },
+        seed: flags.random_seed.unwrap_or(0),
+    }
+}
+
+/// What they say of the engine.
+pub fn engine_options(flags: &ModelFlags) -> EngineOptions {
+    EngineOptions {
+        threads: flags.threads,
+        memory_fraction: flags.mem_fraction_static,
+        total_tokens: flags.max_total_tokens,
+        page_size: flags.page_size,
+        max_running: flags.max_running_requests,
+        step_tokens: match flags.chunked_prefill_size {
+            Chunking::Auto => None,
+            Chunking::Off => Some(flags.max_prefill_tokens),
+            Chunking::Tokens(n) => Some(n),
+        },
+        max_prefill_tokens: flags.max_prefill_tokens,
+        policy: match flags.schedule_policy {
+            SchedulePolicy::Fcfs => Policy::Fcfs,
+            SchedulePolicy::Lpm => Policy::Lpm,
+        },
+        prefix_cache: !flags.disable_radix_cache,
+        logit_rows: None,
+        seed: flags.random_seed.unwrap_or(0),
+    }
+}
+
+/// The device that the flags name. In this build that is the CPU.
+pub fn device(flags: &ModelFlags) -> Result<Box<dyn Device>> {
+    let weights = model_options(flags).dtype;
+    let options = CpuOptions { threads: flags.threads, weights, ..CpuOptions::default() };
+    Ok(Box::new(CpuDevice::new(options)?))
+}
+
+/// Opens the model, with the notes that its user should see on standard error.
+pub fn model(flags: &ModelFlags) -> Result<Model> {
+    flags.notes.iter().for_each(|n| out::note(format_args!("note: {n}")));
+    let model = Model::open(&model_options(flags))?;
+    if flags.model_path.is_none() {
+        out::note(format_args!(
+            "note: no --model-path: the embedded default configuration {}, with dummy weights",
+            model.name
+        ));
+    }
+    Ok(model)
+}
+
+/// Puts `model` on the device, with a bar where a person can see it.
+pub fn engine(model: Model, flags: &ModelFlags, options: &EngineOptions) -> Result<Engine> {
+    let device = device(flags)?;
+    let bar = Progress::new("loading weights, MiB");
+    let mib = |bytes: u64| (bytes >> 20) as usize;
+    Engine::new(model, device.as_ref(), options, &mut |done, total| bar.set(mib(done), mib(total)))
+}

@@ -1,0 +1,247 @@
+//! Causal attention over pages.
+//!
+//! A unit of work is a tile of queries that share a KV head: all heads of its group for a few
+//! tokens of one sequence. Keys are walked in blocks of [`BLOCK`] positions with an online
+//! softmax, and blocks in splits of [`SPLIT`] positions, each begun afresh and merged in order.
+//! Blocks and splits lie at absolute positions, so a token's result depends on its own prefix
+//! alone: not on the batch, the chunk it arrives in, its pages, or how many threads work.
+//!
+//! Long contexts with too few tiles for the threads (decoding a small batch) are cut at splits
+//! (Dao et al., Flash-Decoding, 2023): same arithmetic, other threads.
+
+mod block;
+mod tile;
+
+use std::ops::Range;
+
+use self::block::RowState;
+use self::tile::{Job, Output};
+use super::kv_cache::{LayerCache, Layout};
+use super::parallel::{Columns, Shared};
+use super::pool::Pool;
+use super::simd::Isa;
+use crate::device::{Batch, Limits};
+use crate::error::{Error, Result};
+use crate::model::plan::Op;
+
+/// Positions of a block.
+pub const BLOCK: usize = 64;
+/// Positions of a split: whole blocks.
+pub const SPLIT: usize = 8 * BLOCK;
+/// Query rows (tokens × heads of a group) that a tile aims at.
+const TILE_ROWS: usize = 16;
+
+/// One attention op.
+#[derive(Debug, Clone, Copy)]
+pub struct Attention {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub scale: f32,
+    pub softcap: Option<f32>,
+    pub window: Option<usize>,
+}
+
+impl Attention {
+    /// The kind of an attention op, `None` of others.
+    pub fn of(op: &Op) -> Option<Self> {
+        match *op {
+            Op::Attention { heads, kv_heads, head_dim, scale, softcap, window, .. } => {
+                Some(Attention { heads, kv_heads, head_dim, scale, softcap, window })
+            }
+            _ => None,
+        }
+    }
+
+    /// Query heads that share a KV head.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    /// Tokens of a tile.
+    fn tile(&self) -> usize {
+        (TILE_ROWS / self.group()).max(1)
+    }
+
+    /// Query rows of a tile.
+    fn rows(&self) -> usize {
+        self.tile() * self.group()
+    }
+
+    /// Positions that a token at `position` sees.
+    fn sees(&self, position: usize) -> Range<usize> {
+        let first = self.window.map_or(0, |w| (position + 1).saturating_sub(w));
+        first..position + 1
+    }
+}
+
+/// Scratch for the attention ops of a plan, for every thread and every split.
+pub struct Workspace {
+    /// Per thread: queries, scores, and two accumulators.
+    tiles: Vec<TileScratch>,
+    /// `[units, splits, group]` states and accumulators, when units are cut at splits.
+    states: Vec<RowState>,
+    accs: Vec<f32>,
+    /// The first tile of each sequence of the step, counting tiles over all sequences.
+    starts: Vec<usize>,
+}
+
+struct TileScratch {
+    q: Vec<f32>,
+    scores: Vec<f32>,
+    part: Vec<f32>,
+    whole: Vec<f32>,
+    part_rows: Vec<RowState>,
+    whole_rows: Vec<RowState>,
+}
+
+impl Workspace {
+    /// Scratch that is enough for each of `ops` on `threads` threads.
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn new(ops: &[Attention], row: usize, threads: usize, limits: &Limits) -> Result<Self> {
+        let rows = ops.iter().map(Attention::rows).max().unwrap_or(0);
+        let group = ops.iter().map(Attention::group).max().unwrap_or(0);
+        let tile = |_| TileScratch {
+            q: vec![0.0; rows * row],
+            scores: vec![0.0; rows * BLOCK],
+            part: vec![0.0; rows * row],
+            whole: vec![0.0; rows * row],
+            part_rows: vec![RowState::EMPTY; rows],
+            whole_rows: vec![RowState::EMPTY; rows],
+        };
+        let cut = if threads > 1 { cut_below(threads) } else { 0 };
+        let states = cut * limits.context.div_ceil(SPLIT) * group;
+        let accs = states.checked_mul(row).and_then(super::kv_cache::zeros);
+        let accs = accs.ok_or_else(|| {
+            Error::limit("attention scratch does not fit in memory; lower --context-length")
+        })?;
+        Ok(Workspace {
+            tiles: (0..threads).map(tile).collect(),
+            states: vec![RowState::EMPTY; states],
+            accs,
+            starts: Vec::with_capacity(limits.step_sequences + 1),
+        })
+    }
+
+    pub fn bytes(&self) -> u64 {
+        let tile = |t: &TileScratch| t.q.len() * 3 + t.scores.len();
+        let numbers: usize = self.tiles.iter().map(tile).sum::<usize>() + self.accs.len();
+        (numbers * 4 + self.states.len() * size_of::<RowState>()) as u64
+    }
+}
+
+/// Units are cut at splits when there are fewer than this.
+fn cut_below(threads: usize) -> usize {
+    2 * threads
+}
+
+/// Queries and output of a step.
+pub struct Io<'a> {
+    pub q: &'a [f32],
+    pub q_columns: Columns,
+    pub out: &'a mut [f32],
+    pub out_columns: Columns,
+}
+
+/// Runs one attention op over the batch, whose keys and values are in `cache` already.
+pub fn attention(
+    (pool, isa): (&Pool, Isa),
+    op: &Attention,
+    batch: &Batch,
+    (layout, cache): (Layout, &LayerCache),
+    io: Io,
+    space: &mut Workspace,
+) {
+    let Workspace { tiles, states, accs, starts } = space;
+    starts.clear();
+    let mut count = 0;
+    for span in batch.spans {
+        starts.push(count);
+        count += span.len.div_ceil(op.tile());
+    }
+    let (q, q_columns) = (io.q, io.q_columns);
+    let job = Job { op, isa, batch, layout, cache, q, q_columns, starts };
+    let out = Output { data: Shared::new(io.out), columns: io.out_columns };
+    let units = count * op.kv_heads;
+    let longest = batch.spans.iter().map(|s| s.past + s.len).max().unwrap_or(0);
+    let decode = batch.spans.iter().all(|s| s.len == 1);
+    if decode && longest > SPLIT && pool.threads() > 1 && units < cut_below(pool.threads()) {
+        let states = Shared::new(states);
+        let accs = Shared::new(accs);
+        cut_at_splits(pool, &job, units, longest.div_ceil(SPLIT), tiles, (states, accs), &out);
+    } else {
+        whole_units(pool, &job, units, tiles, &out);
+    }
+}
+
+/// Each unit on one thread, its splits one after another.
+fn whole_units(pool: &Pool, job: &Job, units: usize, tiles: &mut [TileScratch], out: &Output) {
+    let tiles = Shared::new(tiles);
+    pool.for_each(units, 1, &|thread, range| {
+        // SAFETY: each thread has its own scratch.
+        let tile = unsafe { &mut tiles.part(thread..thread + 1)[0] };
+        for index in range {
+            let unit = job.unit(index);
+            let len = job.load_queries(&unit, &mut tile.q);
+            let rows = len / job.layout.row;
+            let whole_rows = &mut tile.whole_rows[..rows];
+            whole_rows.fill(RowState::EMPTY);
+            for split in job.splits(&unit) {
+                let part_rows = &mut tile.part_rows[..rows];
+                let (q, part) = (&tile.q[..len], &mut tile.part[..len]);
+                job.run_split(&unit, split, q, &mut tile.scores, part_rows, part);
+                job.merge(whole_rows, &mut tile.whole[..len], part_rows, part);
+            }
+            job.finish(&unit, whole_rows, &tile.whole[..len], out);
+        }
+    });
+}
+
+/// Each split of each unit on one thread, then the merges in order.
+fn cut_at_splits(
+    pool: &Pool,
+    job: &Job,
+    units: usize,
+    splits: usize,
+    tiles: &mut [TileScratch],
+    (states, accs): (Shared<RowState>, Shared<f32>),
+    out: &Output,
+) {
+    let (rows, len) = (job.op.group(), job.op.group() * job.layout.row);
+    let tiles = Shared::new(tiles);
+    pool.for_each(units * splits, 1, &|thread, range| {
+        // SAFETY: each thread has its own scratch.
+        let tile = unsafe { &mut tiles.part(thread..thread + 1)[0] };
+        for index in range {
+            let (unit, split) = (job.unit(index / splits), index % splits);
+            if job.splits(&unit).contains(&split) {
+                job.load_queries(&unit, &mut tile.q);
+                // SAFETY: each index has its own part.
+                let part_rows = unsafe { states.part(index * rows..(index + 1) * rows) };
+                // SAFETY: as above.
+                let part = unsafe { accs.part(index * len..(index + 1) * len) };
+                job.run_split(&unit, split, &tile.q[..len], &mut tile.scores, part_rows, part);
+            }
+        }
+    });
+    pool.for_each(units, 1, &|thread, range| {
+        // SAFETY: each thread has its own scratch.
+        let tile = unsafe { &mut tiles.part(thread..thread + 1)[0] };
+        for index in range {
+            let unit = job.unit(index);
+            let whole_rows = &mut tile.whole_rows[..rows];
+            whole_rows.fill(RowState::EMPTY);
+            for split in job.splits(&unit) {
+                let at = index * splits + split;
+                // SAFETY: each unit's parts are read by one thread, after all were written.
+                let part_rows = unsafe { states.part(at * rows..(at + 1) * rows) };
+                // SAFETY: as above.
+                let part = unsafe { accs.part(at * len..(at + 1) * len) };
+                job.merge(whole_rows, &mut tile.whole[..len], part_rows, part);
+            }
+            job.finish(&unit, whole_rows, &tile.whole[..len], out);
+        }
+    });
+}

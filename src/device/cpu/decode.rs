@@ -1,0 +1,78 @@
+//! Stored numbers to f32, exactly: no stored type has more bits than f32.
+
+use half::{bf16, f16};
+
+use crate::error::{Error, Result};
+use crate::types::Dtype;
+use crate::weights::quant::dequantise;
+use crate::weights::{Tensor, Weights};
+
+/// Decodes `out.len()` numbers.
+///
+/// # Errors
+/// If the type is not supported, or `bytes` holds another number of them.
+pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+    if dtype.bytes(out.len()) != Some(bytes.len()) {
+        return Err(Error::unsupported(format!(
+            "{} bytes are not {} numbers in {}",
+            bytes.len(),
+            out.len(),
+            dtype.name()
+        )));
+    }
+    let pairs = bytes.as_chunks::<2>().0;
+    match dtype {
+        Dtype::F32 => {
+            let fours = bytes.as_chunks::<4>().0;
+            out.iter_mut().zip(fours).for_each(|(x, b)| *x = f32::from_le_bytes(*b));
+        }
+        Dtype::F16 => {
+            out.iter_mut().zip(pairs).for_each(|(x, b)| *x = f16::from_le_bytes(*b).to_f32());
+        }
+        Dtype::BF16 => {
+            out.iter_mut().zip(pairs).for_each(|(x, b)| *x = bf16::from_le_bytes(*b).to_f32());
+        }
+        _ => dequantise(dtype, bytes, out),
+    }
+    Ok(())
+}
+
+/// The tensor `name`, whose shape must be `shape`.
+///
+/// # Errors
+/// If it is missing or has another shape.
+pub fn find<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<Tensor<'a>> {
+    let tensor = weights.tensor(name).ok_or_else(|| {
+        Error::new(
+            crate::error::Kind::File,
+            format!("the checkpoint has no tensor {name}, which the configuration calls for"),
+        )
+    })?;
+    if tensor.shape != shape {
+        return Err(Error::new(
+            crate::error::Kind::File,
+            format!("tensor {name} has shape {:?}, the configuration says {shape:?}", tensor.shape),
+        ));
+    }
+    Ok(tensor)
+}
+
+/// A weight vector, concatenated from `parts` (name, length).
+///
+/// # Errors
+/// As [`find`] and [`decode`].
+pub fn vector(weights: &Weights, parts: &[(String, usize)]) -> Result<Vec<f32>> {
+    let mut all = vec![0.0; parts.iter().map(|p| p.1).sum()];
+    let mut rest = all.as_mut_slice();
+    for (name, len) in parts {
+        let tensor = find(weights, name, &[*len])?;
+        let (part, after) = rest.split_at_mut(*len);
+        // Number by number, because rotary pairs may be stored in another order.
+        for (i, x) in part.iter_mut().enumerate() {
+            decode(tensor.dtype, tensor.row(i), std::slice::from_mut(x))
+                .map_err(|e| e.context(name))?;
+        }
+        rest = after;
+    }
+    Ok(all)
+}

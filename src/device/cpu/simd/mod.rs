@@ -1,0 +1,120 @@
+//! Eight f32 lanes, with kernels written once for every instruction set.
+//!
+//! A kernel is a `simd_fn!`: a body generic over [`Lanes`], compiled once plainly (always there)
+//! and once with AVX2 and FMA, chosen at run time by [`Isa`]. Both follow the same order of
+//! operations; they differ in the last bit where FMA rounds once.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+pub mod math;
+mod scalar;
+
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
+pub use scalar::Scalar;
+
+/// Lanes of a vector.
+pub const LANES: usize = 8;
+
+/// An instruction set that this processor has: only [`Isa::best`] makes one other than scalar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Isa(pub(super) Set);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Set {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+impl Isa {
+    /// The fastest that the processor has.
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return Isa(Set::Avx2);
+        }
+        Isa::scalar()
+    }
+
+    /// Plain Rust, for any processor.
+    pub fn scalar() -> Self {
+        Isa(Set::Scalar)
+    }
+
+    /// `scalar`, `avx2+fma`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2+fma",
+        }
+    }
+}
+
+/// Eight f32 numbers.
+pub trait Lanes: Copy {
+    fn splat(x: f32) -> Self;
+    fn load(from: &[f32; LANES]) -> Self;
+    fn store(self, to: &mut [f32; LANES]);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    /// `self · factor + sum`.
+    fn fma(self, factor: Self, sum: Self) -> Self;
+    /// The larger; `other` where either is NaN.
+    fn max(self, other: Self) -> Self;
+    /// The smaller; `other` where either is NaN.
+    fn min(self, other: Self) -> Self;
+    /// To the nearest integer, ties to even.
+    fn round(self) -> Self;
+    /// `2^self` for integers from -126 to 127.
+    fn pow2(self) -> Self;
+    /// `yes` where `self < limit`, else `no`.
+    fn if_below(self, limit: Self, yes: Self, no: Self) -> Self;
+    /// The lanes' sum: `((0+1) + (2+3)) + ((4+5) + (6+7))`.
+    fn sum(self) -> f32;
+    /// The largest lane.
+    fn largest(self) -> f32;
+    /// Lane i is the sum of vector i's lanes, in the order of [`Lanes::sum`].
+    fn sums(vectors: [Self; LANES]) -> Self;
+}
+
+/// Defines a kernel: `fn name<S>(arguments) -> result { body }`, where `S` is the [`Lanes`] to
+/// use, becomes `fn name(isa, arguments) -> result`.
+macro_rules! simd_fn {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<$s:ident>($($arg:ident: $ty:ty),* $(,)?)
+        $(-> $ret:ty)? $body:block) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(isa: $crate::device::cpu::simd::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn generic<$s: $crate::device::cpu::simd::Lanes>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            fn avx2($($arg: $ty),*) $(-> $ret)? {
+                generic::<$crate::device::cpu::simd::Avx2>($($arg),*)
+            }
+
+            match isa.0 {
+                $crate::device::cpu::simd::Set::Scalar => {
+                    generic::<$crate::device::cpu::simd::Scalar>($($arg),*)
+                }
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `Isa::best` made this value after detecting AVX2 and FMA.
+                $crate::device::cpu::simd::Set::Avx2 => unsafe { avx2($($arg),*) },
+            }
+        }
+    };
+}
+pub(crate) use simd_fn;
+
+/// The last few numbers of a slice, padded with zeros to a vector.
+#[inline(always)]
+pub fn padded(rest: &[f32]) -> [f32; LANES] {
+    let mut all = [0.0; LANES];
+    all[..rest.len()].copy_from_slice(rest);
+    all
+}

@@ -1,0 +1,310 @@
+//! Loads and stores: which memory an address means, bounds, alignment, initialisation, races.
+
+use super::cluster::Ctx;
+use super::fault::{Run, refused, stop_lane};
+use super::moves::in_window;
+use super::warp::{LANES, V64, lanes};
+use crate::error::Rule;
+use crate::isa::{Addr, Order, Reg, Space, Src, Ty};
+use crate::memory::global::Allocation;
+use crate::memory::shared::Refusal;
+use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES};
+
+/// Where an address leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    Global(u64),
+    /// Rank of the block, and the address in its shared window.
+    Shared(usize, u32),
+    Local(u64),
+    Param(u64),
+}
+
+impl Ctx<'_> {
+    /// Addresses of all lanes.
+    pub fn addresses(&mut self, addr: &Addr) -> V64 {
+        let base = self.src64(&addr.base);
+        std::array::from_fn(|i| base[i].wrapping_add(addr.offset as u64))
+    }
+
+    /// What an address in a space means for a lane.
+    pub fn resolve(&self, space: Space, address: u64, lane: u32) -> Run<Target> {
+        let shared = |v: u64| {
+            let rank = (v >> RANK_SHIFT) as usize;
+            let at = (v & ((1 << RANK_SHIFT) - 1)) as u32;
+            let own = self.warp.rank;
+            let rank = if rank == 0 { own } else { rank - 1 };
+            if v < WINDOW_BYTES && rank < self.cl.blocks.len() {
+                return Ok(Target::Shared(rank, at));
+            }
+            stop_lane(Rule::OutOfBounds, lane, format!("{v:#x} is no shared address"))
+        };
+        match space {
+            Space::Shared | Space::SharedCluster => {
+                let v = address & 0xffff_ffff;
+                let rank = (v >> RANK_SHIFT) as usize;
+                if space == Space::Shared && rank != 0 && rank != self.warp.rank + 1 {
+                    let message =
+                        format!("{v:#x} is in another block; .shared::cta names this one");
+                    return stop_lane(Rule::OutOfBounds, lane, message);
+                }
+                shared(v)
+            }
+            Space::Local => Ok(Target::Local(address)),
+            Space::Param => Ok(Target::Param(address)),
+            Space::Generic if in_window(address, SHARED_WINDOW) => shared(address - SHARED_WINDOW),
+            Space::Generic if in_window(address, LOCAL_WINDOW) => {
+                Ok(Target::Local(address - LOCAL_WINDOW))
+            }
+            Space::Generic if in_window(address, PARAM_WINDOW) => {
+                Ok(Target::Param(address - PARAM_WINDOW))
+            }
+            _ => Ok(Target::Global(address)),
+        }
+    }
+
+    /// The allocation that holds a range.
+    pub fn global(
+        &self,
+        address: u64,
+        bytes: u32,
+        lane: u32,
+        what: &str,
+    ) -> Run<(&Allocation, u64)> {
+        match self.env.memory.find(address) {
+            Some(a) if u64::from(bytes) <= a.size - (address - a.base) => Ok((a, address - a.base)),
+            Some(a) => {
+                let message = format!(
+                    "{what} of {bytes} bytes at {address:#x} passes the end of its allocation \
+                     ({:#x}, {} bytes)",
+                    a.base, a.size
+                );
+                stop_lane(Rule::OutOfBounds, lane, message)
+            }
+            None => {
+                let message =
+                    format!("{what} of {bytes} bytes at {address:#x}: no allocation there");
+                stop_lane(Rule::OutOfBounds, lane, message)
+            }
+        }
+    }
+
+    /// Reads up to 32 bytes for one lane into `out`.
+    pub fn read(&mut self, target: Target, out: &mut [u8], lane: u32, order: Order) -> Run<()> {
+        let bytes = out.len() as u32;
+        match target {
+            Target::Global(address) => {
+                let (a, at) = self.global(address, bytes, lane, "read")?;
+                let step = bytes.min(8);
+                for (n, chunk) in out.chunks_mut(step as usize).enumerate() {
+                    let at = at + n as u64 * u64::from(step);
+                    let word = a.load(at, step);
+                    chunk.copy_from_slice(&word.to_le_bytes()[..step as usize]);
+                    if self.env.checks.uninitialised && !a.written(at, step) {
+                        let message = format!("read at {address:#x}, which nothing has written");
+                        return stop_lane(Rule::Uninitialised, lane, message);
+                    }
+                }
+                Ok(())
+            }
+            Target::Shared(rank, address) => self.read_shared(rank, address, out, lane, order),
+            Target::Local(at) => self.read_local(at, out, lane),
+            Target::Param(at) => {
+                let at = at as usize;
+                match self.env.params.get(at..at.saturating_add(out.len())) {
+                    Some(part) => out.copy_from_slice(part),
+                    None => {
+                        let message = format!("read at {at:#x} is outside the parameters");
+                        return stop_lane(Rule::OutOfBounds, lane, message);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn read_shared(
+        &mut self,
+        rank: usize,
+        address: u32,
+        out: &mut [u8],
+        lane: u32,
+        order: Order,
+    ) -> Run<()> {
+        let who = self.access(lane, order.strong());
+        let clock = self.warp.clock(lane).clone();
+        let checks = self.env.checks;
+        let shared = &mut self.cl.blocks[rank].shared;
+        let bytes = out.len() as u32;
+        let at = match shared.offset(address, bytes) {
+            Ok(at) => at,
+            Err(r) => return refused(r, lane, "read", address),
+        };
+        if checks.races {
+            if let Err(r) = shared.read(at, bytes, &who, &clock) {
+                return refused(r, lane, "read", address);
+            }
+            if shared.holds_mbarrier(at, out.len()) {
+                return refused(Refusal::Mbarrier, lane, "read", address);
+            }
+        }
+        if checks.uninitialised && !shared.is_written(at, out.len()) {
+            return refused(Refusal::Unwritten, lane, "read", address);
+        }
+        out.copy_from_slice(shared.slice(at, out.len()));
+        Ok(())
+    }
+
+    fn local_range(&self, at: u64, bytes: usize, lane: u32) -> Run<usize> {
+        let size = self.warp.local_bytes;
+        if at.checked_add(bytes as u64).is_none_or(|end| end > size as u64) {
+            let message =
+                format!("local address {at:#x} is outside the {size} bytes of the thread");
+            return stop_lane(Rule::OutOfBounds, lane, message);
+        }
+        Ok(lane as usize * size + at as usize)
+    }
+
+    fn read_local(&mut self, at: u64, out: &mut [u8], lane: u32) -> Run<()> {
+        let from = self.local_range(at, out.len(), lane)?;
+        if self.env.checks.uninitialised
+            && !self.warp.local_init[from..from + out.len()].iter().all(|&b| b)
+        {
+            let message = format!("read at local address {at:#x}, which nothing has written");
+            return stop_lane(Rule::Uninitialised, lane, message);
+        }
+        out.copy_from_slice(&self.warp.local[from..from + out.len()]);
+        Ok(())
+    }
+
+    /// Writes up to 32 bytes for one lane.
+    pub fn write(&mut self, target: Target, data: &[u8], lane: u32, order: Order) -> Run<()> {
+        let bytes = data.len() as u32;
+        match target {
+            Target::Global(address) => {
+                let (a, at) = self.global(address, bytes, lane, "write")?;
+                if a.read_only {
+                    let message = format!("write at {address:#x}, which is constant memory");
+                    return stop_lane(Rule::OutOfBounds, lane, message);
+                }
+                let step = bytes.min(8);
+                for (n, chunk) in data.chunks(step as usize).enumerate() {
+                    let mut word = [0; 8];
+                    word[..chunk.len()].copy_from_slice(chunk);
+                    a.store(at + n as u64 * u64::from(step), step, u64::from_le_bytes(word));
+                }
+                Ok(())
+            }
+            Target::Shared(rank, address) => {
+                let who = self.access(lane, order.strong());
+                let clock = self.warp.clock(lane).clone();
+                let races = self.env.checks.races;
+                let shared = &mut self.cl.blocks[rank].shared;
+                let at = match shared.offset(address, bytes) {
+                    Ok(at) => at,
+                    Err(r) => return refused(r, lane, "write", address),
+                };
+                if races {
+                    if let Err(r) = shared.write(at, bytes, &who, &clock) {
+                        return refused(r, lane, "write", address);
+                    }
+                    if shared.holds_mbarrier(at, data.len()) {
+                        return refused(Refusal::Mbarrier, lane, "write", address);
+                    }
+                }
+                shared.put(at, data);
+                Ok(())
+            }
+            Target::Local(at) => {
+                let from = self.local_range(at, data.len(), lane)?;
+                self.warp.local[from..from + data.len()].copy_from_slice(data);
+                self.warp.local_init[from..from + data.len()].fill(true);
+                Ok(())
+            }
+            Target::Param(at) => {
+                let message = format!("write at {at:#x} to the parameters");
+                stop_lane(Rule::OutOfBounds, lane, message)
+            }
+        }
+    }
+
+    /// Fails unless the address is a multiple of the access size.
+    pub fn aligned(&self, address: u64, bytes: u32, lane: u32) -> Run<()> {
+        if address.is_multiple_of(u64::from(bytes)) {
+            return Ok(());
+        }
+        let message = format!("{address:#x} is not a multiple of {bytes}");
+        stop_lane(Rule::Misaligned, lane, message)
+    }
+
+    pub fn load(&mut self, space: Space, ty: Ty, order: Order, d: &[Reg], addr: &Addr) -> Run<()> {
+        let at = self.addresses(addr);
+        if self.warp.bad != 0 {
+            return Ok(());
+        }
+        let width = ty.bytes() as usize;
+        let bytes = width * d.len();
+        let mut out = vec![[0u64; LANES]; d.len()];
+        let mut buffer = [0u8; 32];
+        for lane in lanes(self.warp.mask) {
+            let address = at[lane as usize];
+            self.aligned(address, bytes as u32, lane)?;
+            let target = self.resolve(space, address, lane)?;
+            self.read(target, &mut buffer[..bytes], lane, order)?;
+            for (n, column) in out.iter_mut().enumerate() {
+                let mut word = [0; 8];
+                word[..width].copy_from_slice(&buffer[n * width..][..width]);
+                column[lane as usize] = u64::from_le_bytes(word);
+            }
+        }
+        self.count(space, &at, bytes as u32, false);
+        for (reg, column) in d.iter().zip(&mut out) {
+            if ty.signed() && reg.bits() > ty.bits() {
+                let shift = 64 - ty.bits();
+                column.iter_mut().for_each(|v| *v = ((*v << shift) as i64 >> shift) as u64);
+            }
+            self.warp.set64(*reg, column);
+        }
+        Ok(())
+    }
+
+    pub fn store(&mut self, space: Space, ty: Ty, order: Order, a: &[Src], addr: &Addr) -> Run<()> {
+        let at = self.addresses(addr);
+        let width = ty.bytes() as usize;
+        let values: Vec<V64> = a.iter().map(|s| self.src64(s)).collect();
+        if self.warp.bad != 0 {
+            return Ok(());
+        }
+        let bytes = width * a.len();
+        let mut buffer = [0u8; 32];
+        for lane in lanes(self.warp.mask) {
+            let address = at[lane as usize];
+            self.aligned(address, bytes as u32, lane)?;
+            let target = self.resolve(space, address, lane)?;
+            for (n, column) in values.iter().enumerate() {
+                let word = column[lane as usize].to_le_bytes();
+                buffer[n * width..][..width].copy_from_slice(&word[..width]);
+            }
+            self.write(target, &buffer[..bytes], lane, order)?;
+        }
+        self.changed();
+        self.count(space, &at, bytes as u32, true);
+        Ok(())
+    }
+
+    /// Adds an access to the counters.
+    fn count(&mut self, space: Space, at: &V64, bytes: u32, write: bool) {
+        let mask = self.warp.mask;
+        let shared = match space {
+            Space::Shared | Space::SharedCluster => true,
+            Space::Global | Space::Const => false,
+            Space::Generic => match lanes(mask).next() {
+                Some(lane) if in_window(at[lane as usize], SHARED_WINDOW) => true,
+                Some(lane) if at[lane as usize] < SHARED_WINDOW => false,
+                _ => return,
+            },
+            _ => return,
+        };
+        self.cl.counters.access(shared, at, mask, bytes, write);
+    }
+}

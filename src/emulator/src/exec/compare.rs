@@ -1,0 +1,132 @@
+//! Comparisons and selections.
+
+use super::cluster::Ctx;
+use super::float::input;
+use super::half::to_f32;
+use super::int::{bits, combine, map1, map2};
+use super::warp::LANES;
+use crate::isa::{Cmp, Compare, Op, Ty};
+
+/// Runs a comparison or a selection; false if it is another kind.
+pub fn run(c: &mut Ctx<'_>, op: &Op) -> bool {
+    match op {
+        Op::SetP { compare, d, q } => {
+            let truth = compare_lanes(c, compare);
+            let (p, n) = match compare.combine {
+                None => (truth, !truth),
+                Some((op, r)) => {
+                    let r = c.warp.pred(r);
+                    (combine(op, truth, r), combine(op, !truth, r))
+                }
+            };
+            c.warp.set_pred(*d, p);
+            c.warp.set_pred(*q, n);
+        }
+        Op::Set { compare, to, d } => {
+            let mut truth = compare_lanes(c, compare);
+            if let Some((op, r)) = compare.combine {
+                truth = combine(op, truth, c.warp.pred(r));
+            }
+            let one = if *to == Ty::F32 { 1f32.to_bits() } else { u32::MAX };
+            let r: [u32; LANES] =
+                std::array::from_fn(|i| if truth >> i & 1 != 0 { one } else { 0 });
+            c.warp.set32(*d, &r);
+        }
+        Op::SelP { d, a, b, p } => {
+            let p = c.warp.pred(*p);
+            // Only the lanes' own choice has to be defined.
+            let mask = c.warp.mask;
+            c.warp.mask = mask & p;
+            let x = c.src64(a);
+            c.warp.mask = mask & !p;
+            let y = c.src64(b);
+            c.warp.mask = mask;
+            let r: [u64; LANES] =
+                std::array::from_fn(|i| if p >> i & 1 != 0 { x[i] } else { y[i] });
+            c.warp.set64(*d, &r);
+        }
+        Op::Slct { float, ftz, d, a, b, c: third } => {
+            let (x, y, z) = (c.src64(a), c.src64(b), c.src32(third));
+            let z = input(&z, *ftz && *float);
+            let first = map1(&z, |z| if *float { f32::from_bits(z) >= 0.0 } else { z as i32 >= 0 });
+            let r: [u64; LANES] = std::array::from_fn(|i| if first[i] { x[i] } else { y[i] });
+            c.warp.set64(*d, &r);
+        }
+        _ => return false,
+    }
+    true
+}
+
+fn compare_lanes(c: &mut Ctx<'_>, compare: &Compare) -> u32 {
+    let Compare { cmp, ty, ftz, a, b, .. } = compare;
+    match ty {
+        Ty::F32 => {
+            let (x, y) = (input(&c.src32(a), *ftz), input(&c.src32(b), *ftz));
+            let f = f32::from_bits;
+            bits(&map2(&x, &y, |x, y| float_cmp(*cmp, f(x).into(), f(y).into())))
+        }
+        Ty::F64 => {
+            let (x, y) = (c.src64(a), c.src64(b));
+            bits(&map2(&x, &y, |x, y| float_cmp(*cmp, f64::from_bits(x), f64::from_bits(y))))
+        }
+        Ty::F16 | Ty::Bf16 => {
+            let (x, y) = (c.src32(a), c.src32(b));
+            let f = |v| f64::from(to_f32(*ty, v));
+            bits(&map2(&x, &y, |x, y| float_cmp(*cmp, f(x), f(y))))
+        }
+        Ty::S32 => {
+            let (x, y) = (c.src32(a), c.src32(b));
+            bits(&int_cmp(*cmp, &map1(&x, |v| v as i32), &map1(&y, |v| v as i32)))
+        }
+        Ty::S16 => {
+            let (x, y) = (c.src32(a), c.src32(b));
+            bits(&int_cmp(*cmp, &map1(&x, |v| v as i16), &map1(&y, |v| v as i16)))
+        }
+        Ty::S64 => {
+            let (x, y) = (c.src64(a), c.src64(b));
+            bits(&int_cmp(*cmp, &map1(&x, |v| v as i64), &map1(&y, |v| v as i64)))
+        }
+        ty if ty.bits() == 64 => {
+            let (x, y) = (c.src64(a), c.src64(b));
+            bits(&int_cmp(*cmp, &x, &y))
+        }
+        ty => {
+            let (x, y) = (c.src32(a), c.src32(b));
+            let cut = if ty.bits() == 16 { 0xffff } else { u32::MAX };
+            bits(&int_cmp(*cmp, &map1(&x, |v| v & cut), &map1(&y, |v| v & cut)))
+        }
+    }
+}
+
+fn int_cmp<T: PartialOrd + Copy>(cmp: Cmp, x: &[T; LANES], y: &[T; LANES]) -> [bool; LANES] {
+    match cmp {
+        Cmp::Eq | Cmp::Equ => map2(x, y, |x, y| x == y),
+        Cmp::Ne | Cmp::Neu => map2(x, y, |x, y| x != y),
+        Cmp::Lt | Cmp::Ltu => map2(x, y, |x, y| x < y),
+        Cmp::Le | Cmp::Leu => map2(x, y, |x, y| x <= y),
+        Cmp::Gt | Cmp::Gtu => map2(x, y, |x, y| x > y),
+        Cmp::Ge | Cmp::Geu => map2(x, y, |x, y| x >= y),
+        Cmp::Num => [true; LANES],
+        Cmp::Nan => [false; LANES],
+    }
+}
+
+fn float_cmp(cmp: Cmp, x: f64, y: f64) -> bool {
+    let unordered = x.is_nan() || y.is_nan();
+    match cmp {
+        Cmp::Eq => x == y,
+        Cmp::Ne => !unordered && x != y,
+        Cmp::Lt => x < y,
+        Cmp::Le => x <= y,
+        Cmp::Gt => x > y,
+        Cmp::Ge => x >= y,
+        Cmp::Equ => unordered || x == y,
+        Cmp::Neu => x != y || unordered,
+        Cmp::Ltu => unordered || x < y,
+        Cmp::Leu => unordered || x <= y,
+        Cmp::Gtu => unordered || x > y,
+        Cmp::Geu => unordered || x >= y,
+        Cmp::Num => !unordered,
+        Cmp::Nan => unordered,
+    }
+}

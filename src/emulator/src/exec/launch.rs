@@ -1,0 +1,476 @@
+//! Launching a kernel: checks of the geometry, blocks over host threads, the report.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cluster::{Block, Cluster, Env, NamedBarrier};
+use super::fault::Stop;
+use super::schedule::{Broken, Status};
+use super::warp::{V64, Warp, lanes};
+use crate::error::{Actor, Fault, Place, Rule};
+use crate::isa::{Kernel, MatTy};
+use crate::memory::Memory;
+use crate::memory::shadow::Clock;
+use crate::memory::shared::Shared;
+use crate::module::Module;
+
+/// Which checks run. All of them by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checks {
+    /// Reads of memory that nothing has written.
+    pub uninitialised: bool,
+    /// Unordered accesses to shared memory.
+    pub races: bool,
+}
+
+impl Checks {
+    pub const ALL: Self = Self { uninitialised: true, races: true };
+    /// Only what the machine needs to stay in bounds.
+    pub const FAST: Self = Self { uninitialised: false, races: false };
+}
+
+/// What to launch, and how.
+#[derive(Debug, Clone)]
+pub struct LaunchSpec<'a> {
+    pub kernel: &'a str,
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub block: [u32; 3],
+    /// Blocks of a cluster; [1, 1, 1] for none.
+    pub cluster: [u32; 3],
+    /// Dynamic shared memory in bytes.
+    pub shared_bytes: u32,
+    /// The kernel's parameters, laid out as its declaration says.
+    pub params: &'a [u8],
+    /// Addresses of the module's variables, by index; see [`Module::variables`].
+    pub symbols: &'a [u64],
+    /// 0: the plainest order, asynchronous work as late as possible. Others vary both.
+    pub seed: u64,
+    /// Most warp instructions of one cluster.
+    pub budget: u64,
+    pub checks: Checks,
+    /// Host threads; 0 for as many as the host has.
+    pub threads: usize,
+}
+
+/// Counts of one launch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Warp instructions by form (index of [`Kernel::forms`]), and lanes that executed them.
+    pub by_form: Vec<(u64, u64)>,
+    /// Bytes that lanes asked of global memory.
+    pub global_read: u64,
+    pub global_written: u64,
+    /// 32-byte sectors touched by warp accesses, and the fewest that could hold their bytes.
+    pub sectors: u64,
+    pub sectors_least: u64,
+    pub shared_read: u64,
+    pub shared_written: u64,
+    /// Passes through shared memory, and the fewest possible.
+    pub wavefronts: u64,
+    pub wavefronts_least: u64,
+    /// Floating-point operations of matrix instructions by element type.
+    pub tensor_flops: Vec<(MatTy, u64)>,
+    pub barrier_waits: u64,
+}
+
+impl Counters {
+    pub(crate) fn instruction(&mut self, form: u32, mask: u32) {
+        if let Some(slot) = self.by_form.get_mut(form as usize) {
+            slot.0 += 1;
+            slot.1 += u64::from(mask.count_ones());
+        }
+    }
+
+    pub(crate) fn tensor(&mut self, ty: MatTy, flops: u64) {
+        match self.tensor_flops.iter_mut().find(|(t, _)| *t == ty) {
+            Some(slot) => slot.1 += flops,
+            None => self.tensor_flops.push((ty, flops)),
+        }
+    }
+
+    pub(crate) fn access(&mut self, shared: bool, at: &V64, mask: u32, bytes: u32, write: bool) {
+        let asked = u64::from(bytes) * u64::from(mask.count_ones());
+        match (shared, write) {
+            (true, false) => self.shared_read += asked,
+            (true, true) => self.shared_written += asked,
+            (false, false) => self.global_read += asked,
+            (false, true) => self.global_written += asked,
+        }
+        if shared { self.banks(at, mask, bytes) } else { self.sector_count(at, mask, bytes) }
+    }
+
+    fn sector_count(&mut self, at: &V64, mask: u32, bytes: u32) {
+        let mut units = [0u64; 64];
+        let mut n = 0;
+        for lane in lanes(mask) {
+            let first = at[lane as usize] / 32;
+            let last = (at[lane as usize] + u64::from(bytes) - 1) / 32;
+            for sector in first..=last {
+                if n == 0 || units[n - 1] != sector {
+                    units[n.min(63)] = sector;
+                    n = (n + 1).min(64);
+                }
+            }
+        }
+        let list = &mut units[..n];
+        list.sort_unstable();
+        let distinct = list.windows(2).filter(|w| w[0] != w[1]).count() + usize::from(n > 0);
+        let mut addresses = [0u64; 32];
+        let mut m = 0;
+        for lane in lanes(mask) {
+            addresses[m] = at[lane as usize];
+            m += 1;
+        }
+        let used = &mut addresses[..m];
+        used.sort_unstable();
+        let different = used.windows(2).filter(|w| w[0] != w[1]).count() as u64 + u64::from(m > 0);
+        self.sectors += distinct as u64;
+        self.sectors_least += (different * u64::from(bytes)).div_ceil(32);
+    }
+
+    fn banks(&mut self, at: &V64, mask: u32, bytes: u32) {
+        let words = bytes.div_ceil(4).max(1);
+        let lanes_per_pass = 32 / words.min(4);
+        let mut first = 0;
+        while first < 32 {
+            let part = mask & (u32::MAX >> (32 - lanes_per_pass)) << first;
+            first += lanes_per_pass;
+            if part == 0 {
+                continue;
+            }
+            let mut bank_words: [[u64; 8]; 32] = [[u64::MAX; 8]; 32];
+            let mut depth = [0usize; 32];
+            for lane in lanes(part) {
+                for w in 0..u64::from(words) {
+                    let word = at[lane as usize] / 4 + w;
+                    let bank = (word % 32) as usize;
+                    let used = depth[bank].min(8);
+                    if !bank_words[bank][..used].contains(&word) {
+                        if used < 8 {
+                            bank_words[bank][used] = word;
+                        }
+                        depth[bank] += 1;
+                    }
+                }
+            }
+            self.wavefronts += depth.iter().copied().max().unwrap_or(1) as u64;
+            self.wavefronts_least += 1;
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (a, b) in self.by_form.iter_mut().zip(&other.by_form) {
+            a.0 += b.0;
+            a.1 += b.1;
+        }
+        self.global_read += other.global_read;
+        self.global_written += other.global_written;
+        self.sectors += other.sectors;
+        self.sectors_least += other.sectors_least;
+        self.shared_read += other.shared_read;
+        self.shared_written += other.shared_written;
+        self.wavefronts += other.wavefronts;
+        self.wavefronts_least += other.wavefronts_least;
+        self.barrier_waits += other.barrier_waits;
+        for (ty, flops) in &other.tensor_flops {
+            self.tensor(*ty, *flops);
+        }
+    }
+}
+
+/// What a launch did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub counters: Counters,
+    /// Warp instructions, and the lane instructions in them.
+    pub instructions: u64,
+    pub lane_instructions: u64,
+    pub blocks: u64,
+}
+
+/// Runs a kernel to its end.
+///
+/// # Errors
+/// The first broken rule, with the threads and places that took part.
+pub fn launch(
+    module: &Module,
+    memory: &Memory,
+    spec: &LaunchSpec<'_>,
+) -> Result<Report, Box<Fault>> {
+    let Some(k) = module.kernel(spec.kernel) else {
+        let message = "the module has no such kernel";
+        return Err(Fault::launch(spec.kernel, Rule::BadLaunch, message));
+    };
+    check(k, spec).map_err(|message| Fault::launch(&k.name, Rule::BadLaunch, message))?;
+    let base = if k.uses_dyn_shared { k.dyn_base } else { k.shared_bytes };
+    let cluster = match k.cluster {
+        Some(cluster) if spec.cluster == [1, 1, 1] => cluster,
+        _ => spec.cluster,
+    };
+    let env = Env {
+        k,
+        memory,
+        symbols: spec.symbols,
+        params: spec.params.to_vec(),
+        grid: spec.grid,
+        block: spec.block,
+        cluster,
+        explicit_cluster: cluster != [1, 1, 1],
+        dyn_shared: spec.shared_bytes,
+        shared_bytes: base + spec.shared_bytes,
+        checks: spec.checks,
+        seed: spec.seed,
+        budget: spec.budget,
+    };
+    run_grid(module, &env, spec.threads)
+}
+
+fn check(k: &Kernel, spec: &LaunchSpec<'_>) -> Result<(), String> {
+    let threads = spec.block.iter().try_fold(1u32, |n, d| n.checked_mul(*d)).unwrap_or(u32::MAX);
+    if threads == 0 || threads > 1024 {
+        return Err(format!("a block of {:?} threads; 1 to 1024 fit", spec.block));
+    }
+    let blocks = spec.grid.iter().try_fold(1u64, |n, d| n.checked_mul(u64::from(*d)));
+    if blocks.is_none_or(|n| n == 0 || n > 1 << 32) {
+        return Err(format!("a grid of {:?} blocks", spec.grid));
+    }
+    if let Some(required) = k.required_threads
+        && required != spec.block
+    {
+        return Err(format!("the kernel requires blocks of {required:?} threads"));
+    }
+    if let Some(most) = k.max_threads
+        && threads > most.iter().product()
+    {
+        return Err(format!("{threads} threads; the kernel was compiled for {most:?}"));
+    }
+    let cluster = match k.cluster {
+        Some(c) if spec.cluster == [1, 1, 1] => c,
+        _ => spec.cluster,
+    };
+    let size = cluster.iter().try_fold(1u32, |n, d| n.checked_mul(*d)).unwrap_or(u32::MAX);
+    let divides = (0..3).all(|i| cluster[i] > 0 && spec.grid[i] % cluster[i] == 0);
+    if size == 0 || size > 16 || !divides {
+        return Err(format!("clusters of {cluster:?} do not divide the grid {:?}", spec.grid));
+    }
+    let shared = u64::from(k.dyn_base) + u64::from(spec.shared_bytes);
+    if shared > 227 << 10 {
+        return Err(format!("{shared} bytes of shared memory; 232448 fit"));
+    }
+    if spec.params.len() != k.param_bytes as usize {
+        let (got, want) = (spec.params.len(), k.param_bytes);
+        return Err(format!("{got} bytes of parameters; the kernel has {want}"));
+    }
+    Ok(())
+}
+
+fn run_grid(module: &Module, env: &Env<'_>, threads: usize) -> Result<Report, Box<Fault>> {
+    let per = [0, 1, 2].map(|i| env.grid[i] / env.cluster[i]);
+    let total: u64 = per.iter().map(|d| u64::from(*d)).product();
+    let host = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = if threads == 0 { host } else { threads }.min(total as usize).max(1);
+    let next = AtomicU64::new(0);
+    let stalled: Mutex<Vec<Box<Cluster>>> = Mutex::new(Vec::new());
+    let result: Mutex<(Report, Option<(u64, Box<Fault>)>)> = Mutex::new(Default::default());
+    let finished = AtomicU64::new(0);
+    let work = || worker(module, env, (per, total), (&next, &finished), &stalled, &result);
+    if workers == 1 {
+        work();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(work);
+            }
+        });
+    }
+    let (mut report, fault) = result.into_inner().unwrap_or_else(|e| e.into_inner());
+    if let Some((_, fault)) = fault {
+        return Err(fault);
+    }
+    report.instructions = report.counters.by_form.iter().map(|f| f.0).sum();
+    report.lane_instructions = report.counters.by_form.iter().map(|f| f.1).sum();
+    Ok(report)
+}
+
+type Results = Mutex<(Report, Option<(u64, Box<Fault>)>)>;
+
+/// Takes clusters until none is left; clusters that poll global memory take turns.
+fn worker(
+    module: &Module,
+    env: &Env<'_>,
+    (per, total): ([u32; 3], u64),
+    (next, finished): (&AtomicU64, &AtomicU64),
+    stalled: &Mutex<Vec<Box<Cluster>>>,
+    result: &Results,
+) {
+    let mut idle = 0u32;
+    while finished.load(Ordering::Acquire) < total {
+        let n = next.fetch_add(1, Ordering::AcqRel);
+        let cluster = if n < total {
+            Some(Box::new(make_cluster(env, per, n)))
+        } else {
+            stalled.lock().unwrap_or_else(|e| e.into_inner()).pop()
+        };
+        let Some(mut cluster) = cluster else {
+            std::thread::yield_now();
+            continue;
+        };
+        cluster.recheck();
+        let before = cluster.version;
+        match cluster.run(env) {
+            Ok(Status::Done) => {
+                idle = 0;
+                finish(&cluster, result);
+                finished.fetch_add(1, Ordering::AcqRel);
+            }
+            Ok(Status::Stalled) => {
+                idle = if cluster.version > before + 1 { 0 } else { idle + 1 };
+                if idle > 4096 {
+                    let stop = Stop {
+                        rule: Rule::Deadlock,
+                        message: "every block polls memory that nobody changes".into(),
+                        lane: None,
+                        others: Vec::new(),
+                    };
+                    let broken = Broken { stop: Box::new(stop), warp: 0, pc: 0 };
+                    fail(module, env, &cluster, broken, result);
+                    finished.store(total, Ordering::Release);
+                    return;
+                }
+                stalled.lock().unwrap_or_else(|e| e.into_inner()).insert(0, cluster);
+            }
+            Err(broken) => {
+                fail(module, env, &cluster, broken, result);
+                finished.store(total, Ordering::Release);
+                return;
+            }
+        }
+    }
+}
+
+fn finish(cluster: &Cluster, result: &Results) {
+    let mut guard = result.lock().unwrap_or_else(|e| e.into_inner());
+    let report = &mut guard.0;
+    if report.counters.by_form.is_empty() {
+        report.counters.by_form = vec![(0, 0); cluster.counters.by_form.len()];
+    }
+    report.counters.add(&cluster.counters);
+    report.blocks += cluster.blocks.len() as u64;
+}
+
+fn fail(module: &Module, env: &Env<'_>, cluster: &Cluster, broken: Broken, result: &Results) {
+    let fault = Box::new(describe(module, env, cluster, &broken));
+    let block = cluster.blocks[0].index;
+    let order = block.iter().rev().fold(0u64, |n, i| n << 20 | u64::from(*i));
+    let mut guard = result.lock().unwrap_or_else(|e| e.into_inner());
+    if guard.1.as_ref().is_none_or(|(at, _)| order < *at) {
+        guard.1 = Some((order, fault));
+    }
+}
+
+fn describe(module: &Module, env: &Env<'_>, cluster: &Cluster, broken: &Broken) -> Fault {
+    let base = cluster.warps[broken.warp].as_ref().map_or(0, |w| w.base);
+    let lane = broken.stop.lane.unwrap_or(0);
+    let actor = actor(module, env, cluster, base + lane, broken.pc);
+    let others = broken.stop.others.iter().map(|o| {
+        let from = if o.actor == u32::MAX { base + lane } else { o.actor };
+        let mut other = self::actor(module, env, cluster, from, o.pc);
+        if o.actor == u32::MAX {
+            other.thread = None;
+        }
+        other
+    });
+    Fault {
+        rule: broken.stop.rule,
+        message: broken.stop.message.clone(),
+        kernel: env.k.name.clone(),
+        others: others.collect(),
+        actor: Some(actor),
+    }
+}
+
+fn actor(module: &Module, env: &Env<'_>, cluster: &Cluster, id: u32, pc: u32) -> Actor {
+    let threads = cluster.blocks[0].threads;
+    let all = threads * cluster.blocks.len() as u32;
+    let (rank, thread) =
+        if id >= all { (id - all, None) } else { (id / threads, Some(id % threads)) };
+    let block = cluster.blocks.get(rank as usize).map_or([0; 3], |b| b.index);
+    let [x, y, _] = env.block;
+    let thread = thread.map(|t| [t % x, t / x % y, t / (x * y)]);
+    Actor { block, thread, place: place(module, env.k, pc) }
+}
+
+fn place(module: &Module, k: &Kernel, pc: u32) -> Place {
+    let Some(instr) = k.code.get(pc as usize) else { return Place::default() };
+    let source = (instr.loc as usize).checked_sub(1).and_then(|i| k.locs.get(i)).map(|(f, l)| {
+        let name = module.files.iter().find(|(n, _)| n == f).map_or("?", |(_, name)| name);
+        format!("{name}:{l}")
+    });
+    Place { line: instr.line, source }
+}
+
+fn make_cluster(env: &Env<'_>, per: [u32; 3], n: u64) -> Cluster {
+    let at = [
+        (n % u64::from(per[0])) as u32,
+        (n / u64::from(per[0]) % u64::from(per[1])) as u32,
+        (n / u64::from(per[0]) / u64::from(per[1])) as u32,
+    ];
+    let threads: u32 = env.block.iter().product();
+    let ranks: u32 = env.cluster.iter().product();
+    let actors = (threads * ranks + ranks) as usize;
+    let (mut blocks, mut warps) = (Vec::new(), Vec::new());
+    for rank in 0..ranks {
+        let [cx, cy, _] = env.cluster;
+        let inside = [rank % cx, rank / cx % cy, rank / (cx * cy)];
+        let index = [0, 1, 2].map(|i| at[i] * env.cluster[i] + inside[i]);
+        blocks.push(Block {
+            rank: rank as usize,
+            index,
+            shared: Shared::new(env.shared_bytes),
+            bars: vec![NamedBarrier::default(); 16],
+            threads,
+            live: threads,
+        });
+        for w in 0..threads.div_ceil(32) {
+            warps.push(Some(Box::new(make_warp(env, rank, w, threads, actors))));
+        }
+    }
+    let mut cluster = Cluster {
+        blocks,
+        warps,
+        async_ops: Vec::new(),
+        next_op: 0,
+        engine_epoch: 0,
+        version: 1,
+        bar_arrived: 0,
+        bar_phase: 0,
+        bar_clock: None,
+        bar_done: None,
+        steps: 0,
+        counters: Counters::default(),
+        rng: env.seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        next_warp: 0,
+        polls_memory: false,
+    };
+    cluster.counters.by_form = vec![(0, 0); env.k.forms.len()];
+    cluster
+}
+
+fn make_warp(env: &Env<'_>, rank: u32, w: u32, threads: u32, actors: usize) -> Warp {
+    let live = (threads - w * 32).min(32);
+    let mask = if live == 32 { u32::MAX } else { (1 << live) - 1 };
+    let base = rank * threads + w * 32;
+    let clock = Clock::new(actors, env.k.uses_async_proxy);
+    let mut warp = Warp::new(env.k, rank as usize, w as usize, base, mask, clock);
+    let [x, y, _] = env.block;
+    for lane in 0..32 {
+        let t = w * 32 + lane;
+        let tid = [t % x, t / x % y, t / (x * y)];
+        for (axis, value) in tid.into_iter().enumerate() {
+            warp.tid[axis][lane as usize] = value;
+        }
+    }
+    warp
+}

@@ -1,0 +1,52 @@
+//! Runs decoded kernels: grids of clusters of blocks of warps of lanes.
+
+mod access;
+mod atomic;
+mod barrier;
+mod bulk;
+mod cluster;
+mod compare;
+mod convert;
+mod copies;
+mod exchange;
+mod fault;
+mod float;
+mod half;
+mod int;
+mod launch;
+mod matrix;
+mod mbarrier;
+mod moves;
+mod schedule;
+mod step;
+mod warp;
+mod wgmma;
+
+pub use launch::{Checks, Counters, LaunchSpec, Report, launch};
+
+/// Why a group of lanes does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    Ready,
+    /// For other lanes of the warp to reach the same instruction.
+    Lanes,
+    /// At a block barrier, arrived.
+    Barrier(u32),
+    /// At the cluster barrier, for this phase to pass.
+    Cluster(u64),
+    /// Runs again, but asked in vain for something when the cluster's state had this version.
+    Poll(u64),
+}
+
+/// What to do after an instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on with the next one.
+    Next,
+    /// The group waits at this instruction and runs it again.
+    Hold(Wait),
+    /// The group waits, and goes on with the next instruction when woken.
+    Pass(Wait),
+    /// The lanes ended.
+    Ended,
+}

@@ -1,0 +1,212 @@
+//! One instruction of one group of lanes.
+
+use super::atomic::Atomic;
+use super::cluster::Ctx;
+use super::fault::{Run, Stop, stop, stop_lane};
+use super::warp::{LANES, lanes};
+use super::{Flow, Wait, compare, convert, exchange, float, int, moves};
+use crate::error::Rule;
+use crate::isa::{Op, Order, Src, TrapKind};
+
+/// Lanes that have to meet at an instruction.
+pub enum Meet {
+    /// None: the group goes alone.
+    Alone,
+    /// All lanes of the warp that have not exited.
+    Warp,
+    /// Those that the mask operand names.
+    Named(Src),
+}
+
+/// Which lanes an instruction brings together.
+pub fn meets(op: &Op) -> Meet {
+    match op {
+        Op::Shfl { mask, .. }
+        | Op::Vote { mask, .. }
+        | Op::Match { mask, .. }
+        | Op::Redux { mask, .. }
+        | Op::Elect { mask, .. }
+        | Op::WarpSync { mask } => Meet::Named(*mask),
+        Op::Bar(bar) if bar.aligned => Meet::Warp,
+        Op::ClusterBar { aligned: true, .. }
+        | Op::LdMatrix { .. }
+        | Op::StMatrix { .. }
+        | Op::MovMatrix { .. }
+        | Op::Mma(_)
+        | Op::Wgmma(_)
+        | Op::WgmmaFence
+        | Op::WgmmaCommit
+        | Op::WgmmaWait { .. }
+        | Op::SetMaxNReg { .. } => Meet::Warp,
+        _ => Meet::Alone,
+    }
+}
+
+impl Ctx<'_> {
+    /// Executes an instruction for the lanes of `warp.mask`, which is not empty.
+    pub fn step(&mut self, op: &Op) -> Run<Flow> {
+        self.warp.bad = 0;
+        let flow = self.dispatch(op)?;
+        if self.warp.bad != 0 {
+            return Err(self.undefined());
+        }
+        Ok(flow)
+    }
+
+    /// The error for reading a register that has no value.
+    fn undefined(&self) -> Box<Stop> {
+        let lane = self.warp.bad.trailing_zeros();
+        let (file, slot) = self.warp.bad_reg;
+        let names = &self.env.k.names[file as usize];
+        let name = names.get(slot as usize).map_or("a register", |n| n.as_str());
+        let (rule, message) = if file == 0 && self.warp.wgmma.slot_in_flight(slot) {
+            let message = format!("{name} is an accumulator of a wgmma that was not waited for");
+            (Rule::AsyncInFlight, message)
+        } else {
+            (Rule::Uninitialised, format!("{name} is read before it has a value"))
+        };
+        Box::new(Stop { rule, message, lane: Some(lane), others: Vec::new() })
+    }
+
+    fn dispatch(&mut self, op: &Op) -> Run<Flow> {
+        if int::run(self, op)
+            || float::run(self, op)
+            || compare::run(self, op)
+            || moves::run(self, op)?
+            || exchange::run(self, op)?
+        {
+            return Ok(Flow::Next);
+        }
+        match op {
+            Op::Cvt { form, d, a, b } => convert::run(self, form, *d, a, b),
+            Op::Ld { space, ty, order, d, addr } => {
+                self.load(*space, *ty, *order, d, addr)?;
+                if order.strong() {
+                    return Ok(self.polling(*order, d));
+                }
+            }
+            Op::St { space, ty, order, a, addr } => self.store(*space, *ty, *order, a, addr)?,
+            Op::Atom { space, op, ty, order, d, addr, a, b, .. } => {
+                let (space, op, ty, order) = (*space, *op, *ty, *order);
+                self.atomic(&Atomic { space, op, ty, order, d, addr, a, b })?;
+            }
+            Op::Bar(bar) => return self.bar(bar),
+            Op::WarpSync { .. } => self.warp_sync(),
+            Op::ClusterBar { arrive, relaxed, .. } => return self.cluster_bar(*arrive, *relaxed),
+            Op::Fence { kind } => self.fence(*kind),
+            _ => return self.rest(op),
+        }
+        Ok(Flow::Next)
+    }
+
+    fn rest(&mut self, op: &Op) -> Run<Flow> {
+        match op {
+            Op::CpAsync { dst, src, bytes, src_bytes, ignore } => {
+                self.cp_async(dst, src, *bytes, src_bytes.as_ref(), *ignore)?;
+            }
+            Op::CpCommit | Op::CpWait { .. } => self.cp_group(op)?,
+            Op::CpMbarArrive { space, addr, noinc } => self.cp_mbar_arrive(*space, addr, *noinc)?,
+            Op::LdMatrix { n, trans, d, addr, space } => {
+                self.ldmatrix(*n, *trans, d, addr, *space)?
+            }
+            Op::StMatrix { n, trans, a, addr, space } => {
+                self.stmatrix(*n, *trans, a, addr, *space)?
+            }
+            Op::MovMatrix { d, a } => self.movmatrix(*d, a),
+            Op::Mma(m) => self.mma(m)?,
+            Op::Mbar(m) => return self.mbar(m),
+            Op::Bulk(b) => self.bulk(b)?,
+            Op::BulkCommit => self.bulk_commit(),
+            Op::BulkWait { most, read } => self.bulk_wait(*most, *read)?,
+            Op::WgmmaFence => self.wgmma_fence(),
+            Op::WgmmaCommit => self.wgmma_commit(),
+            Op::WgmmaWait { most } => self.wgmma_wait(*most)?,
+            Op::Wgmma(w) => self.wgmma(w)?,
+            Op::Nanosleep { .. } => return Ok(Flow::Pass(Wait::Ready)),
+            Op::Ret | Op::Exit => return self.exit(),
+            Op::Trap { what } => {
+                let message = match what {
+                    TrapKind::Trap => "trap",
+                    TrapKind::Assert => "a device assertion failed",
+                };
+                return stop(Rule::Trap, message);
+            }
+            _ => {}
+        }
+        Ok(Flow::Next)
+    }
+
+    /// A strong load that sees the same again: the group lets others run first.
+    fn polling(&mut self, order: Order, d: &[crate::isa::Reg]) -> Flow {
+        let mut sum = 0u64;
+        for reg in d {
+            for (i, v) in self.warp.reg64(*reg).iter().enumerate() {
+                if self.warp.mask >> i & 1 != 0 {
+                    sum = sum.wrapping_mul(0x100_0000_01b3).wrapping_add(*v ^ i as u64);
+                }
+            }
+        }
+        let _ = order;
+        let (pc, mask) = (self.pc, self.warp.mask);
+        let Some(g) = self.warp.groups.iter_mut().find(|g| g.mask & mask != 0) else {
+            return Flow::Next;
+        };
+        let same = g.poll.0 == pc && g.poll.1 == sum;
+        g.poll = (pc, sum, if same { g.poll.2 + 1 } else { 0 });
+        if g.poll.2 < 2 {
+            return Flow::Next;
+        }
+        self.cl.polls_memory = true;
+        Flow::Pass(Wait::Poll(self.cl.version))
+    }
+
+    fn exit(&mut self) -> Run<Flow> {
+        let mask = self.warp.mask;
+        for lane in lanes(mask) {
+            let copies = &self.warp.copies[lane as usize];
+            let pending = copies.open.len() + copies.groups.iter().map(Vec::len).sum::<usize>();
+            if pending > 0 {
+                let message = format!("{pending} cp.async copies were never waited for");
+                return stop_lane(Rule::Leak, lane, message);
+            }
+            let own = self.warp_slot();
+            let unread = self
+                .cl
+                .async_ops
+                .iter()
+                .any(|op| op.group && op.warp == own && op.lane == lane && op.data.is_none());
+            if unread {
+                let message = "a bulk copy still reads shared memory when its thread ends";
+                return stop_lane(Rule::Leak, lane, message);
+            }
+        }
+        if !self.warp.wgmma.idle() {
+            return stop(Rule::Leak, "a wgmma was never waited for");
+        }
+        self.warp.live &= !mask;
+        let n = mask.count_ones();
+        self.block().live -= n;
+        self.changed();
+        Ok(Flow::Ended)
+    }
+
+    /// The lanes that the mask operand names, checked: every executing lane must be in its own.
+    pub fn named(&mut self, mask: &Src) -> Run<u32> {
+        self.warp.bad = 0;
+        let masks = self.src32(mask);
+        if self.warp.bad != 0 {
+            return Err(self.undefined());
+        }
+        let first = self.warp.mask.trailing_zeros() as usize % LANES;
+        for lane in lanes(self.warp.mask) {
+            if masks[lane as usize] >> lane & 1 == 0 {
+                let message = format!(
+                    "lane {lane} is not in its own member mask {:#x}",
+                    masks[lane as usize]
+                );
+                return stop_lane(Rule::BarrierMisuse, lane, message);
+            }
+        }
+        Ok(masks[first])
+    }
+}

@@ -1,0 +1,274 @@
+//! Who touched memory last: the records that races are found by.
+//!
+//! Every thread counts epochs; the count goes up at each event by which others may learn of what
+//! the thread did. An access is ordered before a thread's present if the thread's clock knows the
+//! epoch of the access (the vector clocks of Flanagan and Freund, "FastTrack", 2009, with a
+//! bounded number of readers kept).
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What threads of a cluster know of each other: by thread, the last epoch known. After the
+/// threads come the asynchronous engines, one a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clock {
+    pub seen: Vec<u32>,
+    /// The part of `seen` that a proxy fence has made visible to asynchronous operations; empty
+    /// in kernels that have none.
+    pub proxied: Vec<u32>,
+}
+
+impl Clock {
+    /// Knows nothing.
+    pub fn new(actors: usize, proxies: bool) -> Self {
+        let proxied = if proxies { vec![0; actors] } else { Vec::new() };
+        Self { seen: vec![0; actors], proxied }
+    }
+
+    /// Learns what `other` knows.
+    pub fn join(&mut self, other: &Self) {
+        for (a, b) in self.seen.iter_mut().zip(&other.seen) {
+            *a = (*a).max(*b);
+        }
+        for (a, b) in self.proxied.iter_mut().zip(&other.proxied) {
+            *a = (*a).max(*b);
+        }
+    }
+
+    /// Learns of an actor's accesses up to `epoch`.
+    pub fn learn(&mut self, actor: usize, epoch: u32) {
+        let known = &mut self.seen[actor];
+        *known = (*known).max(epoch);
+    }
+}
+
+/// The last write to a word of shared memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriteRecord {
+    pub actor: u32,
+    /// 0: never written.
+    pub epoch: u32,
+    pub pc: u32,
+    /// Bytes of the word.
+    pub bytes: u8,
+    pub atomic: bool,
+    /// By the generic proxy.
+    pub generic: bool,
+}
+
+/// A recent read of a word of shared memory by lanes of one warp at one epoch.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReadRecord {
+    /// First thread of the warp.
+    pub base: u32,
+    pub lanes: u32,
+    /// 0: never read.
+    pub epoch: u32,
+    pub pc: u32,
+    pub bytes: u8,
+    pub atomic: bool,
+}
+
+/// What is known of four bytes of shared memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cell {
+    pub write: WriteRecord,
+    pub reads: [ReadRecord; 2],
+    /// Instruction plus one of the asynchronous copy that will write here; 0 for none.
+    pub incoming: u32,
+    /// Asynchronous operations that still read here.
+    pub outgoing: u16,
+    /// The last of them: its instruction.
+    pub outgoing_pc: u32,
+}
+
+/// One access of one thread, as the shadow sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    pub actor: u32,
+    /// First thread of the actor's warp, and the lane in it.
+    pub base: u32,
+    pub lane: u32,
+    pub epoch: u32,
+    pub pc: u32,
+    pub atomic: bool,
+    pub generic: bool,
+}
+
+/// Why an access is refused: the other party.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// Not ordered after a write, or a read, by this actor at this instruction.
+    Race { actor: u32, pc: u32, wrote: bool },
+    /// An asynchronous copy from this instruction will write here.
+    Incoming { pc: u32 },
+    /// An asynchronous operation from this instruction still reads here.
+    Outgoing { pc: u32 },
+    /// Written by the generic proxy with no proxy fence since.
+    NotProxied { actor: u32, pc: u32 },
+}
+
+impl Cell {
+    fn after_write(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
+        let w = &self.write;
+        let other = w.epoch != 0 && w.actor != a.actor && w.bytes & bytes != 0;
+        if other && !(w.atomic && a.atomic) && clock.seen[w.actor as usize] < w.epoch {
+            return Err(Conflict::Race { actor: w.actor, pc: w.pc, wrote: true });
+        }
+        Ok(())
+    }
+
+    fn after_reads(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
+        for r in &self.reads {
+            if r.epoch == 0 || r.bytes & bytes == 0 || (r.atomic && a.atomic) {
+                continue;
+            }
+            let mut lanes = r.lanes;
+            while lanes != 0 {
+                let actor = r.base + lanes.trailing_zeros();
+                lanes &= lanes - 1;
+                if actor != a.actor && clock.seen[actor as usize] < r.epoch {
+                    return Err(Conflict::Race { actor, pc: r.pc, wrote: false });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks and records a read.
+    pub fn read(&mut self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
+        if self.incoming != 0 {
+            return Err(Conflict::Incoming { pc: self.incoming - 1 });
+        }
+        self.after_write(a, bytes, clock)?;
+        self.record_read(a, bytes);
+        Ok(())
+    }
+
+    /// Checks a read by an asynchronous operation that `a` starts.
+    pub fn async_read(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
+        if self.incoming != 0 {
+            return Err(Conflict::Incoming { pc: self.incoming - 1 });
+        }
+        self.after_write(a, bytes, clock)?;
+        self.proxied(bytes, clock)
+    }
+
+    fn proxied(&self, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
+        let w = &self.write;
+        let touched = w.epoch != 0 && w.generic && w.bytes & bytes != 0;
+        if touched && clock.proxied.get(w.actor as usize).is_some_and(|e| *e < w.epoch) {
+            return Err(Conflict::NotProxied { actor: w.actor, pc: w.pc });
+        }
+        Ok(())
+    }
+
+    /// Records a read without checking.
+    pub fn record_read(&mut self, a: &Access, bytes: u8) {
+        let (lane, fresh) = (1 << a.lane, self.reads[0].base == a.base);
+        let first = &mut self.reads[0];
+        if fresh && first.epoch == a.epoch && first.atomic == a.atomic {
+            first.lanes |= lane;
+            first.bytes |= bytes;
+            first.pc = a.pc;
+            return;
+        }
+        if !fresh && first.epoch != 0 {
+            self.reads[1] = self.reads[0];
+        }
+        let (base, epoch, pc, atomic) = (a.base, a.epoch, a.pc, a.atomic);
+        self.reads[0] = ReadRecord { base, lanes: lane, epoch, pc, bytes, atomic };
+    }
+
+    /// Checks that a write may begin now.
+    pub fn may_write(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
+        if self.incoming != 0 {
+            return Err(Conflict::Incoming { pc: self.incoming - 1 });
+        }
+        if self.outgoing != 0 {
+            return Err(Conflict::Outgoing { pc: self.outgoing_pc });
+        }
+        self.after_write(a, bytes, clock)?;
+        self.after_reads(a, bytes, clock)
+    }
+
+    /// Records a write without checking.
+    pub fn record_write(&mut self, a: &Access, bytes: u8) {
+        let w = &mut self.write;
+        let same = w.actor == a.actor && w.epoch == a.epoch && w.generic == a.generic;
+        let bytes = if same { w.bytes | bytes } else { bytes };
+        *w = WriteRecord {
+            actor: a.actor,
+            epoch: a.epoch,
+            pc: a.pc,
+            bytes,
+            atomic: a.atomic,
+            generic: a.generic,
+        };
+    }
+}
+
+/// The last writer of every four bytes of an allocation, made when a launch first asks.
+///
+/// A record packs launch (8 bits), block (24), thread (10), epoch (21) and an atomic flag.
+#[derive(Debug)]
+pub struct GlobalShadow {
+    words: u64,
+    writes: OnceLock<Box<[AtomicU64]>>,
+    reads: OnceLock<Box<[AtomicU64]>>,
+}
+
+/// A global access as the shadow packs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GlobalRecord {
+    pub launch: u8,
+    pub block: u32,
+    pub thread: u32,
+    pub epoch: u32,
+    pub atomic: bool,
+}
+
+impl GlobalRecord {
+    fn pack(self) -> u64 {
+        u64::from(self.launch) << 56
+            | u64::from(self.block & 0xff_ffff) << 32
+            | u64::from(self.thread & 0x3ff) << 22
+            | u64::from(self.epoch & 0x1f_ffff) << 1
+            | u64::from(self.atomic)
+    }
+
+    fn unpack(bits: u64) -> Self {
+        Self {
+            launch: (bits >> 56) as u8,
+            block: (bits >> 32) as u32 & 0xff_ffff,
+            thread: (bits >> 22) as u32 & 0x3ff,
+            epoch: (bits >> 1) as u32 & 0x1f_ffff,
+            atomic: bits & 1 != 0,
+        }
+    }
+}
+
+impl GlobalShadow {
+    pub fn new(bytes: u64) -> Self {
+        Self { words: bytes.div_ceil(4), writes: OnceLock::new(), reads: OnceLock::new() }
+    }
+
+    fn table<'a>(&self, table: &'a OnceLock<Box<[AtomicU64]>>) -> &'a [AtomicU64] {
+        table.get_or_init(|| (0..self.words).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Records a write and returns the previous write and read of the word.
+    pub fn write(&self, at: u64, record: GlobalRecord) -> (GlobalRecord, GlobalRecord) {
+        let word = (at / 4) as usize;
+        let before = self.table(&self.writes)[word].swap(record.pack(), Relaxed);
+        let read = self.reads.get().map_or(0, |reads| reads[word].load(Relaxed));
+        (GlobalRecord::unpack(before), GlobalRecord::unpack(read))
+    }
+
+    /// Records a read and returns the last write of the word, if there was any.
+    pub fn read(&self, at: u64, record: GlobalRecord) -> Option<GlobalRecord> {
+        let word = (at / 4) as usize;
+        self.table(&self.reads)[word].store(record.pack(), Relaxed);
+        self.writes.get().map(|writes| GlobalRecord::unpack(writes[word].load(Relaxed)))
+    }
+}

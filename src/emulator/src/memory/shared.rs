@@ -1,0 +1,158 @@
+//! Shared memory of one block: bytes, which of them were written, and who touched them.
+
+use std::collections::HashMap;
+
+use super::SHARED_START;
+use super::shadow::{Access, Cell, Clock, Conflict};
+
+/// Shared memory of a block. Addresses are those of the shared window.
+#[derive(Debug)]
+pub struct Shared {
+    bytes: Vec<u8>,
+    /// One flag a byte.
+    init: Vec<bool>,
+    cells: Vec<Cell>,
+    /// mbarrier objects by address.
+    pub mbars: HashMap<u32, Mbarrier>,
+    /// Words that hold an mbarrier, so that a plain access is found.
+    mbar_words: Vec<bool>,
+}
+
+/// An mbarrier object.
+#[derive(Debug, Clone)]
+pub struct Mbarrier {
+    /// Arrivals that a phase needs.
+    pub expected: u32,
+    /// Arrivals that the current phase still needs.
+    pub pending: u32,
+    /// Bytes that the current phase still waits for.
+    pub tx: i64,
+    /// Phases completed.
+    pub phase: u64,
+    /// What arrivals of the current phase made known.
+    pub gathering: Clock,
+    /// What the last completed phase made known.
+    pub done: Clock,
+}
+
+impl Mbarrier {
+    /// Completes the phase if nothing is missing; says whether it did.
+    pub fn settle(&mut self) -> bool {
+        if self.pending != 0 || self.tx != 0 {
+            return false;
+        }
+        self.phase += 1;
+        self.pending = self.expected;
+        let empty = Clock::new(self.gathering.seen.len(), !self.gathering.proxied.is_empty());
+        self.done = std::mem::replace(&mut self.gathering, empty);
+        true
+    }
+}
+
+/// What a byte range of shared memory is, when it cannot be accessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    OutOfBounds,
+    Unwritten,
+    /// The bytes are an mbarrier object.
+    Mbarrier,
+    Conflict(Conflict),
+}
+
+impl Shared {
+    /// `bytes` of shared memory, none of them written.
+    pub fn new(bytes: u32) -> Self {
+        let size = bytes as usize;
+        let words = size.div_ceil(4);
+        Self {
+            bytes: vec![0; words * 4],
+            init: vec![false; words * 4],
+            cells: vec![Cell::default(); words],
+            mbars: HashMap::new(),
+            mbar_words: vec![false; words],
+        }
+    }
+
+    pub fn size(&self) -> u32 {
+        self.bytes.len() as u32
+    }
+
+    /// Offset of a range in this memory.
+    pub fn offset(&self, address: u32, bytes: u32) -> Result<usize, Refusal> {
+        let at = address.checked_sub(SHARED_START).ok_or(Refusal::OutOfBounds)?;
+        match at.checked_add(bytes) {
+            Some(end) if end <= self.size() => Ok(at as usize),
+            _ => Err(Refusal::OutOfBounds),
+        }
+    }
+
+    pub fn slice(&self, at: usize, bytes: usize) -> &[u8] {
+        &self.bytes[at..at + bytes]
+    }
+
+    /// Writes without checks and marks the bytes written.
+    pub fn put(&mut self, at: usize, data: &[u8]) {
+        self.bytes[at..at + data.len()].copy_from_slice(data);
+        self.init[at..at + data.len()].fill(true);
+    }
+
+    pub fn is_written(&self, at: usize, bytes: usize) -> bool {
+        self.init[at..at + bytes].iter().all(|&b| b)
+    }
+
+    /// Calls `visit` with each word of a range and the mask of its bytes in the range.
+    pub fn cells(
+        &mut self,
+        at: usize,
+        bytes: usize,
+        mut visit: impl FnMut(&mut Cell, u8) -> Result<(), Conflict>,
+    ) -> Result<(), Conflict> {
+        let mut from = at;
+        while from < at + bytes {
+            let end = (from / 4 * 4 + 4).min(at + bytes);
+            let mask = (((1u32 << (end - from)) - 1) << (from % 4)) as u8;
+            visit(&mut self.cells[from / 4], mask)?;
+            from = end;
+        }
+        Ok(())
+    }
+
+    pub fn holds_mbarrier(&self, at: usize, bytes: usize) -> bool {
+        let last = (at + bytes.max(1) - 1) / 4;
+        self.mbar_words[at / 4..=last].iter().any(|&m| m)
+    }
+
+    /// Makes eight bytes an mbarrier, or plain bytes again.
+    pub fn set_mbarrier(&mut self, at: usize, is: bool) {
+        self.mbar_words[at / 4..at / 4 + 2].fill(is);
+        self.init[at..at + 8].fill(false);
+    }
+
+    /// Checks and records a generic read.
+    pub fn read(
+        &mut self,
+        at: usize,
+        bytes: u32,
+        who: &Access,
+        clock: &Clock,
+    ) -> Result<(), Refusal> {
+        self.cells(at, bytes as usize, |cell, mask| cell.read(who, mask, clock))
+            .map_err(Refusal::Conflict)
+    }
+
+    /// Checks and records a generic write.
+    pub fn write(
+        &mut self,
+        at: usize,
+        bytes: u32,
+        who: &Access,
+        clock: &Clock,
+    ) -> Result<(), Refusal> {
+        let done = self.cells(at, bytes as usize, |cell, mask| {
+            cell.may_write(who, mask, clock)?;
+            cell.record_write(who, mask);
+            Ok(())
+        });
+        done.map_err(Refusal::Conflict)
+    }
+}

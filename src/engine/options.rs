@@ -1,0 +1,76 @@
+//! What an engine is asked to be: plain values, checked where they are used.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::scheduler::Policy;
+use crate::types::Dtype;
+
+/// How weights are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoadFormat {
+    #[default]
+    Auto,
+    Safetensors,
+    Gguf,
+    /// Seeded numbers; only a `config.json` is needed.
+    Dummy,
+}
+
+/// Where a model comes from and how it is to run; `None`: the engine chooses.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ModelOptions {
+    /// A Hugging Face folder, a `.gguf` file, or `org/name` in the local cache; `None`: the
+    /// embedded default configuration with dummy weights.
+    pub path: Option<String>,
+    pub tokenizer: Option<PathBuf>,
+    pub format: LoadFormat,
+    /// Merged over `config.json`.
+    pub overrides: Option<Value>,
+    /// Longest sequence.
+    pub context: Option<usize>,
+    /// Plain weights are stored in this type.
+    pub dtype: Option<Dtype>,
+    /// Seed of dummy weights.
+    pub seed: u64,
+}
+
+/// Sizes and policies of an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineOptions {
+    pub threads: Option<usize>,
+    /// Share of free memory that weights and cache may take.
+    pub memory_fraction: Option<f64>,
+    /// Tokens of the key-value cache.
+    pub total_tokens: Option<usize>,
+    pub page_size: Option<usize>,
+    pub max_running: Option<usize>,
+    /// Most tokens of one step.
+    pub step_tokens: Option<usize>,
+    pub max_prefill_tokens: usize,
+    pub policy: Policy,
+    pub prefix_cache: bool,
+    /// Most rows of logits of one step; prompt log-probabilities need more than one a sequence.
+    pub logit_rows: Option<usize>,
+    /// Seed of requests that bring none.
+    pub seed: u64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions {
+            threads: None,
+            memory_fraction: None,
+            total_tokens: None,
+            page_size: None,
+            max_running: None,
+            step_tokens: None,
+            max_prefill_tokens: 16_384,
+            policy: Policy::Fcfs,
+            prefix_cache: true,
+            logit_rows: None,
+            seed: 0,
+        }
+    }
+}

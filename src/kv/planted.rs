@@ -1,0 +1,116 @@
+//! Deliberate mistakes, so that the simulation can prove that it would notice them.
+//!
+//! Outside test builds [`Planted`] is empty and [`Planted::has`] is `false` at compile time, so
+//! every `if planted.has(…)` disappears from the product.
+
+/// A mistake that a test can switch on. The first fourteen are reliability.md §5's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Cancelling with a step in flight keeps the pages for ever.
+    LeakOnCancel,
+    /// A page goes on the free list twice.
+    DoubleFree,
+    /// Pages are free again although a step in flight may still write them.
+    FreeBeforeLanding,
+    /// Preemption forgets the tokens generated so far.
+    PreemptDropsOutput,
+    /// A preempted sequence queues behind everybody.
+    PreemptedToBack,
+    /// A request larger than the pool is queued.
+    AdmitUnservable,
+    /// The page table grows one token too late.
+    ShortTable,
+    /// The prefix tree compares a page's tokens but not what came before.
+    PrefixWithoutParent,
+    /// A cached page that is hit stays evictable.
+    HitStaysIdle,
+    /// The terminal event is sent twice.
+    FinishTwice,
+    /// Prefill chunks are not cut to the step budget.
+    BudgetIgnored,
+    /// A queue that once did not fit is not looked at again until the next arrival.
+    NoWakeUp,
+    /// A cancelled request stays in the queue.
+    CancelledStaysQueued,
+    /// A preempted sequence is put in no queue.
+    PreemptedLost,
+    /// Parallel samples share the partly filled page instead of copying it.
+    ForkSharesTail,
+    /// The copy of the partly filled page is one token short.
+    CopyOneShort,
+    /// Tenants share cached prefixes.
+    SaltIgnored,
+    /// Cached pages are used where prompt log-probabilities are wanted.
+    CacheHidesLogprobs,
+    /// A prompt that is cached to the last token computes nothing.
+    FullHitComputesNothing,
+    /// Longest-prefix-match never gives way to those it passed over.
+    UnboundedBypass,
+    /// Pages are offered to others before the step that fills them has come back.
+    PublishUncommitted,
+    /// The last one to let go of a shared page decides its fence.
+    FenceOfLastHolder,
+    /// There is no limit on how often one sequence is preempted.
+    UnlimitedPreemption,
+    /// Prefill goes before decode.
+    PrefillFirst,
+    /// The token sampled by a step that was in flight at a preemption is thrown away.
+    InFlightTokenLost,
+}
+
+impl Bug {
+    /// Every planted mistake, in the order of the list above.
+    pub const ALL: [Bug; 25] = [
+        Bug::LeakOnCancel,
+        Bug::DoubleFree,
+        Bug::FreeBeforeLanding,
+        Bug::PreemptDropsOutput,
+        Bug::PreemptedToBack,
+        Bug::AdmitUnservable,
+        Bug::ShortTable,
+        Bug::PrefixWithoutParent,
+        Bug::HitStaysIdle,
+        Bug::FinishTwice,
+        Bug::BudgetIgnored,
+        Bug::NoWakeUp,
+        Bug::CancelledStaysQueued,
+        Bug::PreemptedLost,
+        Bug::ForkSharesTail,
+        Bug::CopyOneShort,
+        Bug::SaltIgnored,
+        Bug::CacheHidesLogprobs,
+        Bug::FullHitComputesNothing,
+        Bug::UnboundedBypass,
+        Bug::PublishUncommitted,
+        Bug::FenceOfLastHolder,
+        Bug::UnlimitedPreemption,
+        Bug::PrefillFirst,
+        Bug::InFlightTokenLost,
+    ];
+}
+
+/// At most one planted mistake; always none in the product.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Planted {
+    #[cfg(test)]
+    bug: Option<Bug>,
+}
+
+impl Planted {
+    #[cfg(test)]
+    pub fn new(bug: Option<Bug>) -> Self {
+        Planted { bug }
+    }
+
+    #[cfg(test)]
+    #[inline(always)]
+    pub fn has(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    pub const fn has(self, _: Bug) -> bool {
+        false
+    }
+}
