@@ -242,7 +242,8 @@ fn a_wrong_op_is_far_from_the_reference() {
     let plan = plan_of(&small());
     let tokens = Random(5).tokens(90, 101);
     let weights = Weights::new(Box::new(Made::new(&plan, 1)));
-    let want = reference::run(&plan, &weights, &[tokens.clone()]).unwrap().remove(0).logits;
+    let want =
+        reference::run(&plan, &weights, std::slice::from_ref(&tokens)).unwrap().remove(0).logits;
     let spoil: [&dyn Fn(&mut Op); 5] = [
         &|op| {
             if let Op::Attention { window: Some(w), .. } = op {
@@ -269,7 +270,8 @@ fn a_wrong_op_is_far_from_the_reference() {
     for (i, spoil) in spoil.iter().enumerate() {
         let mut wrong = plan.clone();
         wrong.ops.iter_mut().for_each(|p| spoil(&mut p.op));
-        let rows = Cpu::new(&wrong, 1, 1, 4, Isa::best()).run(&[tokens.clone()], |_, _| 90);
+        let rows =
+            Cpu::new(&wrong, 1, 1, 4, Isa::best()).run(std::slice::from_ref(&tokens), |_, _| 90);
         let pairs = rows[0].iter().flatten().zip(want.iter().flatten());
         let worst = pairs.map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
         let sound = i == 4;
@@ -354,7 +356,8 @@ fn equal_router_scores_go_to_the_lower_experts() {
     let weights = Weights::new(Box::new(made));
     let options = CpuOptions { threads: Some(2), ..CpuOptions::default() };
     let tokens = Random(1).tokens(20, 67);
-    let want = reference::run(&plan, &weights, &[tokens.clone()]).unwrap().remove(0).logits;
+    let want =
+        reference::run(&plan, &weights, std::slice::from_ref(&tokens)).unwrap().remove(0).logits;
     let device = CpuDevice::new(options).unwrap();
     let loaded = device.load(&plan, &weights, &limits(16), &mut |_, _| {}).unwrap();
     let free = vec![1, 0];
@@ -370,7 +373,7 @@ fn a_copied_page_serves_as_the_original() {
     let plan = plan_of(&small());
     let tokens = Random(30).tokens(12, 101);
     let mut cpu = Cpu::new(&plan, 5, 2, 8, Isa::best());
-    let want = cpu.run(&[tokens.clone()], |_, _| 12).remove(0);
+    let want = cpu.run(std::slice::from_ref(&tokens), |_, _| 12).remove(0);
     // Pages 0 and 1 hold the sequence; go on from copies with the last two tokens again.
     cpu.loaded.copy_page(0, 6, 8).unwrap();
     cpu.loaded.copy_page(1, 3, 2).unwrap();
