@@ -1,8 +1,6 @@
 //! Stored numbers to f32, exactly: no stored type has more bits than f32.
 
-use half::{bf16, f16};
-
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::types::Dtype;
 use crate::weights::quant::dequantise;
 use crate::weights::{Tensor, Weights};
@@ -10,7 +8,7 @@ use crate::weights::{Tensor, Weights};
 /// Decodes `out.len()` numbers.
 ///
 /// # Errors
-/// If the type is not supported, or `bytes` holds another number of them.
+/// If `bytes` holds another number of them.
 pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     if dtype.bytes(out.len()) != Some(bytes.len()) {
         return Err(Error::unsupported(format!(
@@ -20,20 +18,7 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
             dtype.name()
         )));
     }
-    let pairs = bytes.as_chunks::<2>().0;
-    match dtype {
-        Dtype::F32 => {
-            let fours = bytes.as_chunks::<4>().0;
-            out.iter_mut().zip(fours).for_each(|(x, b)| *x = f32::from_le_bytes(*b));
-        }
-        Dtype::F16 => {
-            out.iter_mut().zip(pairs).for_each(|(x, b)| *x = f16::from_le_bytes(*b).to_f32());
-        }
-        Dtype::BF16 => {
-            out.iter_mut().zip(pairs).for_each(|(x, b)| *x = bf16::from_le_bytes(*b).to_f32());
-        }
-        _ => dequantise(dtype, bytes, out),
-    }
+    dequantise(dtype, bytes, out);
     Ok(())
 }
 
@@ -44,13 +29,13 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 pub fn find<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<Tensor<'a>> {
     let tensor = weights.tensor(name).ok_or_else(|| {
         Error::new(
-            crate::error::Kind::File,
+            Kind::File,
             format!("the checkpoint has no tensor {name}, which the configuration calls for"),
         )
     })?;
     if tensor.shape != shape {
         return Err(Error::new(
-            crate::error::Kind::File,
+            Kind::File,
             format!("tensor {name} has shape {:?}, the configuration says {shape:?}", tensor.shape),
         ));
     }

@@ -123,7 +123,8 @@ impl Loaded for CpuLoaded {
 
     fn memory(&self) -> MemoryUse {
         let buffers: usize = self.state.buffers.iter().map(|b| b.len() * 4).sum();
-        let spaces = self.state.attention.bytes() + self.state.moe.bytes();
+        let products = self.state.scratch.bytes() as u64;
+        let spaces = products + self.state.attention.bytes() + self.state.moe.bytes();
         MemoryUse {
             weights: self.model.bytes(),
             kv: self.state.cache.bytes(),
