@@ -2,6 +2,8 @@
 //! and then steps batches through what it got back.
 
 pub mod cpu;
+pub mod faulty;
+pub mod null;
 
 use crate::error::Result;
 use crate::model::cost::Storage;
