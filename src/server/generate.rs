@@ -101,7 +101,7 @@ impl Plan {
 }
 
 fn sampling(map: &Map<String, Value>, model: &ModelFacts) -> Result<SamplingParams, Refused> {
-    let mut params = SamplingParams::from_json(map)?;
+    let mut params = SamplingParams::from_json(&Value::Object(map.clone()))?;
     // Asked for without a number: as much as fits.
     if map.get("max_new_tokens").is_some_and(Value::is_null) {
         params.max_new_tokens = None;

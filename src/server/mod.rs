@@ -20,7 +20,7 @@ pub mod auth;
 pub mod conn;
 pub mod context;
 mod dispatch;
-mod event_loop;
+pub mod event_loop;
 mod generate;
 mod listener;
 pub mod options;

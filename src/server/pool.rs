@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::context::Context;
 use super::generate::Plan;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::http::{Refused, Response};
 
 /// Jobs that may wait.
@@ -47,7 +47,7 @@ impl Pool {
         context: &Arc<Context>,
         threads: usize,
         wake: Arc<dyn Fn() + Send + Sync>,
-    ) -> Result<Pool> {
+    ) -> Result<Pool, Error> {
         let (jobs, waiting) = mpsc::sync_channel::<(Ticket, Job)>(QUEUE);
         let (results, done) = mpsc::channel();
         let waiting = Arc::new(Mutex::new(waiting));

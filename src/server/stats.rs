@@ -165,8 +165,9 @@ impl Stats {
         for running in &generation.running {
             self.prompt_lengths.add(running.prompt.len() as f64);
             self.prompt_tokens += running.prompt.len() as u64;
+            // Once a prompt, as its tokens are counted: further choices share them anyway.
+            self.cached_tokens += running.choices.first().map_or(0, |c| c.cached_tokens()) as u64;
             for choice in &running.choices {
-                self.cached_tokens += choice.cached_tokens() as u64;
                 self.output_lengths.add(choice.ids.len() as f64);
                 let reason = choice.finished.as_ref().map(|f| &f.reason);
                 if !matches!(
