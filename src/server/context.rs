@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::options::Options;
-use crate::device::Limits;
 use crate::engine::Engine;
 use crate::engine::service::EngineHandle;
 use crate::error::Error;
@@ -26,7 +25,10 @@ pub struct ModelFacts {
     pub architecture: String,
     pub vocab: usize,
     pub context: usize,
-    pub limits: Limits,
+    /// Tokens of a page, choices and tokens of a step.
+    pub page_size: usize,
+    pub max_running: usize,
+    pub step_tokens: usize,
     /// Tokens that the key-value cache holds.
     pub capacity: usize,
     pub device: String,
@@ -55,7 +57,9 @@ impl ModelFacts {
             architecture: model.config.architecture.clone(),
             vocab: model.config.vocab_size,
             context: model.context,
-            limits: *engine.limits(),
+            page_size: engine.limits().page_size,
+            max_running: engine.limits().step_sequences,
+            step_tokens: engine.limits().step_tokens,
             capacity: engine.capacity_tokens(),
             device: format!("{}: {}", engine.device().kind, engine.device().name),
             weights_bytes: memory.weights,

@@ -14,13 +14,14 @@ use slab::Slab;
 
 use super::conn::{Busy, Conn, Late};
 use super::context::{Context, ModelFacts};
+use super::lifecycle::Drain;
 use super::options::Options;
 use super::pool::{Pool, Ticket};
 use super::stats::Stats;
 use super::timers::Timers;
 use super::{listener, pool};
 use crate::engine::Engine;
-use crate::engine::service::{self, ServiceOptions, Shutdown, State};
+use crate::engine::service::{self, ServiceOptions, State};
 use crate::error::{Error, Kind, Result};
 use crate::http::Refused;
 
@@ -32,10 +33,6 @@ const SIGNALS: Token = Token(usize::MAX - 2);
 const ACCEPTS: usize = 128;
 /// Turns of one connection before the others have theirs.
 const TURNS: usize = 16;
-/// How long a faulted server still answers, so that clients and probes learn why.
-const FAULT_GRACE: Duration = Duration::from_secs(3);
-/// How long answers may take to go out after the engine has ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Without a free file descriptor, accepting is tried again after this.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -75,22 +72,11 @@ pub(super) struct Flush {
     pub again: Option<Instant>,
 }
 
-/// The server's shutdown.
-struct Drain {
-    /// What runs is aborted then.
-    until: Instant,
-    aborted: bool,
-    /// When the engine was seen to have ended.
-    ended: Option<Instant>,
-    fault: Option<Error>,
-}
-
 /// A bound server.
 pub struct Server {
-    poll: Poll,
-    waker: Arc<Waker>,
-    listener: Option<TcpListener>,
-    signals: Option<mio::net::UnixStream>,
+    pub(super) poll: Poll,
+    pub(super) listener: Option<TcpListener>,
+    pub(super) signals: Option<mio::net::UnixStream>,
     stop: Stopper,
     pub(super) context: Arc<Context>,
     pub(super) pool: Pool,
@@ -107,8 +93,8 @@ pub struct Server {
     accept_at: Option<Instant>,
     buffer: Vec<u8>,
     date: (u64, String),
-    drain: Option<Drain>,
-    ready: bool,
+    pub(super) drain: Option<Drain>,
+    pub(super) ready: bool,
     pub(super) notices: Vec<Notice>,
     /// Kept free, to be able to say no when all file descriptors are used up.
     reserve: Option<std::fs::File>,
@@ -171,7 +157,6 @@ impl Server {
         let stop = Stopper { asked: Arc::default(), waker: Arc::clone(&waker) };
         Ok(Server {
             poll,
-            waker,
             listener: Some(socket),
             signals: None,
             stop,
@@ -275,10 +260,7 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let flush = self.flushes.values().filter_map(|f| f.again).min();
-        let drain = self.drain.as_ref().map(|d| match d.ended {
-            Some(at) => at + LAST_WORDS,
-            None => d.until,
-        });
+        let drain = self.drain.as_ref().and_then(Drain::next);
         let next =
             [self.timers.next(), self.accept_at, flush, drain].into_iter().flatten().min()?;
         // One more millisecond, because the poll rounds down.
@@ -453,84 +435,7 @@ impl Server {
                 }
             }
         }
-        let Some(drain) = self.drain.as_mut().filter(|d| d.until <= now && !d.aborted) else {
-            return;
-        };
-        drain.aborted = true;
-        self.context.engine.shutdown(Shutdown::Abort);
-    }
-
-    fn signalled(&mut self, now: Instant) -> Result<()> {
-        let mut seen = [0; 16];
-        while let Some(Ok(n @ 1..)) = self.signals.as_mut().map(|s| io::Read::read(s, &mut seen)) {
-            for _ in 0..n {
-                if self.drain.is_some() {
-                    let cut = "stopped by a second signal; running requests were cut off";
-                    return Err(Error::new(Kind::Interrupted, cut));
-                }
-                self.begin_drain(now, None);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn draining(&self) -> bool {
-        self.drain.is_some()
-    }
-
-    /// Takes nothing new; finishes what runs, within the time for it. After a fault the port
-    /// stays open for a moment, so that a probe learns of it.
-    pub(super) fn begin_drain(&mut self, now: Instant, fault: Option<Error>) {
-        if let Some(drain) = &mut self.drain {
-            drain.fault = drain.fault.take().or(fault);
-            return;
-        }
-        self.notices.push(Notice::Draining);
-        let limit = match &fault {
-            None => self.context.options.shutdown_timeout,
-            Some(_) => FAULT_GRACE,
-        };
-        if fault.is_none()
-            && let Some(mut listener) = self.listener.take()
-        {
-            let _ = self.poll.registry().deregister(&mut listener);
-        }
-        self.drain = Some(Drain { until: now + limit, aborted: false, ended: None, fault });
-        self.context.engine.shutdown(Shutdown::Drain);
-        let keys: Vec<usize> = self.conns.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let free = |c: &Conn| matches!(c.busy, Busy::Free) && c.unsent() == 0;
-            if self.drain.as_ref().is_some_and(|d| d.fault.is_none())
-                && self.conns.get(key).is_some_and(free)
-            {
-                self.drop_conn(key);
-            }
-        }
-    }
-
-    /// How the server ended, once it has.
-    fn over(&mut self, now: Instant) -> Option<Result<()>> {
-        let state = self.context.engine.health().state();
-        let never_ready = !self.ready;
-        let idle = self.conns.iter().all(|(_, c)| matches!(c.busy, Busy::Free) && c.unsent() == 0);
-        let drain = self.drain.as_mut()?;
-        if never_ready && let Some(error) = drain.fault.take() {
-            return Some(Err(error));
-        }
-        let stopped = matches!(state, State::Stopped | State::Faulted);
-        if stopped && drain.ended.is_none() {
-            drain.ended = Some(now);
-        }
-        if let Some(error) = &drain.fault {
-            return (now >= drain.until).then(|| Err(error.clone()));
-        }
-        let given_up = drain.ended.is_some_and(|at| now >= at + LAST_WORDS);
-        (stopped && (idle || given_up)).then_some(Ok(()))
-    }
-
-    /// Wakes the loop for another turn; for handlers that queue work of their own.
-    pub fn waker(&self) -> Arc<Waker> {
-        Arc::clone(&self.waker)
+        self.cut_off(now);
     }
 
     pub(super) fn ticket(&self, key: usize) -> Option<pool::Ticket> {

@@ -43,8 +43,8 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub fn turn_away(mut socket: &mio::net::TcpStream) {
     const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
         Content-Length: 114\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
-        {\"error\": {\"message\": \"too many connections\", \"type\": \"service_unavailable_error\", \
-        \"param\": null, \"code\": 503}}  \n";
+        {\"error\": {\"message\": \"too many connections\", \
+        \"type\": \"service_unavailable_error\", \"param\": null, \"code\": 503}}  \n";
     // Best effort: a fresh socket has room for it, and there is nobody to tell otherwise.
     let _ = socket.write(FULL);
     let _ = socket.shutdown(std::net::Shutdown::Write);

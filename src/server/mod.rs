@@ -7,6 +7,7 @@
 //!
 //! - [`options`], [`context`]: what is fixed before the first request.
 //! - [`listener`], [`conn`], [`timers`], [`event_loop`]: sockets, deadlines, limits.
+//! - [`lifecycle`]: how it ends.
 //! - [`dispatch`], [`routes`], [`auth`]: who may call what; one file a group of routes.
 //! - [`pool`]: work that would hold the loop up. - [`generate`]: requests on their way through
 //!   the engine. - [`answer`]: their responses, whole or streamed.
@@ -22,6 +23,7 @@ pub mod context;
 mod dispatch;
 pub mod event_loop;
 mod generate;
+mod lifecycle;
 mod listener;
 pub mod options;
 mod pool;

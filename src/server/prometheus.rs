@@ -83,7 +83,7 @@ fn sglang_gauges(page: &mut Page, context: &Context, stats: &Stats) {
     page.one("sglang:num_queue_reqs", gauge, "Choices that wait.", now.queued);
     page.one("sglang:num_retracted_reqs", gauge, "Choices preempted.", now.preempted);
     let model = context.model.get();
-    let (capacity, size) = model.map_or((0, 0), |m| (m.capacity, m.limits.page_size));
+    let (capacity, size) = model.map_or((0, 0), |m| (m.capacity, m.page_size));
     page.one("sglang:num_used_tokens", gauge, "Tokens of held pages.", now.pages_used * size);
     page.one("sglang:max_total_num_tokens", gauge, "Tokens that the cache holds.", capacity);
     let usage = now.pages_used as f64 / now.pages_total.max(1) as f64;

@@ -65,8 +65,8 @@ fn server_info(call: &mut Call) -> Result<Reply, Refused> {
     let gigabytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     let state = json!({
         "world_size": 1,
-        "effective_max_running_requests_per_dp": model.limits.step_sequences,
-        "max_running_requests": model.limits.step_sequences,
+        "effective_max_running_requests_per_dp": model.max_running,
+        "max_running_requests": model.max_running,
         "last_gen_throughput": call.stats.throughput(std::time::Instant::now()),
         "memory_usage": {
             "weight": gigabytes(model.weights_bytes),
@@ -86,9 +86,9 @@ fn server_info(call: &mut Call) -> Result<Reply, Refused> {
         "port": call.context.bound.port(),
         "dp_size": 1, "tp_size": 1, "pp_size": 1, "ep_size": 1, "attn_dp_size": 1,
         "max_total_num_tokens": model.capacity,
-        "page_size": model.limits.page_size,
-        "chunked_prefill_size": model.limits.step_tokens,
-        "max_running_requests": model.limits.step_sequences,
+        "page_size": model.page_size,
+        "chunked_prefill_size": model.step_tokens,
+        "max_running_requests": model.max_running,
         "uptime": call.context.started.elapsed().as_secs_f64(),
         "internal_states": [state],
     });

@@ -48,7 +48,7 @@ fn status(call: &mut Call) -> Result<Reply, Refused> {
         "dtype": model.map(|m| m.dtype.clone()),
         "context": model.map(|m| m.context),
         "capacity": model.map(|m| m.capacity),
-        "page_size": model.map(|m| m.limits.page_size),
+        "page_size": model.map(|m| m.page_size),
         "throughput": stats.throughput(Instant::now()),
         "generation_tokens": stats.generation_tokens,
         "running": health.running,
