@@ -374,11 +374,11 @@ impl Server {
             return Some(true);
         }
         let conn = self.conns.get_mut(key)?;
-        if conn.has_room() {
-            if let Some(event) = conn.input.poll() {
-                self.heard(key, event);
-                return Some(true);
-            }
+        if conn.has_room()
+            && let Some(event) = conn.input.poll()
+        {
+            self.heard(key, event);
+            return Some(true);
         }
         let conn = self.conns.get_mut(key)?;
         let read = conn.read(&mut self.buffer).ok()?;
