@@ -1,0 +1,3 @@
+//! The GPU device: ops become launches of Pacer's own kernels through a small [`driver`].
+
+pub mod driver;
