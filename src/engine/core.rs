@@ -10,12 +10,14 @@ use crate::scheduler::{self, Event, Finish, Output, Request, Scheduler, Step};
 use crate::types::TokenId;
 
 use super::choice::{Choice, Shared};
+use super::describe::Described;
 use super::logprobs::token_logprob;
 use super::model::Model;
 use super::options::EngineOptions;
 use super::request::{FinishReason, Finished, GenerateRequest, Update};
 use super::sampler::SamplerScratch;
 use super::sizes;
+use super::trace;
 
 /// A model on a device with its scheduler. Single-threaded: whoever owns it steps it.
 pub struct Engine {
@@ -87,6 +89,11 @@ impl Engine {
 
     pub fn scheduler(&mut self) -> &mut Scheduler {
         &mut self.scheduler
+    }
+
+    /// The plan as traces want to know it.
+    pub fn described(&self) -> Described {
+        Described::new(&self.model.plan, self.loaded.as_ref(), self.device.kind)
     }
 
     /// Tokens that the key-value cache holds.
@@ -171,9 +178,13 @@ impl Engine {
     /// What the device reported. The requests of the step have ended then (in `updates`); after
     /// `DeviceLost` nothing more can be run.
     pub fn step(&mut self, updates: &mut Vec<Update>) -> Result<bool> {
+        let begun = self.recorder.now();
         let mut buffers = std::mem::take(&mut self.buffers);
         let ran = if self.scheduler.plan(&mut buffers.step) {
-            self.run(&mut buffers, updates).map(|()| true)
+            trace::begin(&mut self.recorder, &buffers.step, begun);
+            let ran = self.run(&mut buffers, updates).map(|()| true);
+            trace::end(&mut self.recorder, &buffers.step, begun, ran.is_ok());
+            ran
         } else {
             Ok(false)
         };
@@ -189,16 +200,26 @@ impl Engine {
             self.report_as(&mut b.events, updates, &reason);
             return Err(error);
         }
+        let number = b.step.number as u32;
+        let start = self.recorder.now();
         self.sample(b);
+        self.recorder.since(trace::Kind::Sample, number, b.outputs.len() as u64, start);
+        let start = self.recorder.now();
         self.scheduler.commit(b.step.number, &b.outputs, &mut b.events)?;
         self.deliver(b, updates);
+        self.recorder.since(trace::Kind::Commit, number, 0, start);
         Ok(())
     }
 
     /// Runs the step's copies and rows on the device.
     fn compute(&mut self, b: &mut Buffers) -> Result<()> {
-        for copy in &b.step.copies {
-            self.loaded.copy_page(copy.from, copy.to, copy.tokens)?;
+        if !b.step.copies.is_empty() {
+            let start = self.recorder.now();
+            for copy in &b.step.copies {
+                self.loaded.copy_page(copy.from, copy.to, copy.tokens)?;
+            }
+            let copies = b.step.copies.len() as u64;
+            self.recorder.since(trace::Kind::Copy, b.step.number as u32, copies, start);
         }
         b.spans.clear();
         b.spans.extend(b.step.sequences.iter().map(|s| Span {

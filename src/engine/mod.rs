@@ -4,12 +4,13 @@
 //! - [`core`]: [`Engine`] itself. - [`request`]: what goes in and comes out.
 //! - [`params`], [`sampler`], [`philox`], [`logprobs`]: how a token is chosen and scored.
 //! - [`choice`]: a running continuation: text, stop strings, end.
-//! - [`static_batch`]: the engine as the subject of `bench-one-batch`.
+//! - [`trace`], [`describe`]: what the profiler is told of steps and of the model.
 
 mod choice;
 pub mod collect;
 pub mod core;
 pub mod default_model;
+pub mod describe;
 pub mod locate;
 pub mod logprobs;
 pub mod model;
@@ -19,5 +20,6 @@ pub mod philox;
 pub mod request;
 pub mod sampler;
 pub mod sizes;
+pub mod trace;
 
 pub use self::core::Engine;
