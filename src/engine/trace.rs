@@ -2,7 +2,7 @@
 
 pub use crate::profile::recorder::Event as Kind;
 use crate::profile::recorder::{Counter, Mark, Record, Recorder, Stage, two};
-use crate::scheduler::Step;
+use crate::scheduler::{Metrics, Step};
 
 /// A step was planned from `begun_ns` on and is about to run.
 pub fn begin(recorder: &mut Recorder, step: &Step, begun_ns: u64) {
@@ -46,11 +46,26 @@ fn stage(step: &Step) -> Stage {
 }
 
 /// How full the cache is and how many requests there are, once a step.
-pub fn count(recorder: &mut Recorder, used: usize, cached: usize, running: usize, waiting: usize) {
+pub fn count(recorder: &mut Recorder, m: &Metrics) {
     if recorder.is_on() {
-        recorder.count(Counter::KvUsedTokens, used as u64);
-        recorder.count(Counter::KvCachedTokens, cached as u64);
-        recorder.count(Counter::RunningRequests, running as u64);
-        recorder.count(Counter::WaitingRequests, waiting as u64);
+        let counters = [
+            (Counter::KvUsedPages, m.pages.held + m.pages.fenced),
+            (Counter::KvCachedPages, m.pages.cached),
+            (Counter::RunningRequests, m.running),
+            (Counter::WaitingRequests, m.queued),
+        ];
+        let now = recorder.now();
+        for (counter, value) in counters {
+            recorder.push(&Record::instant(Kind::Memory, counter as u32, value as u64, now));
+        }
     }
+}
+
+/// The engine has commands again, for which it waited since `start`, if it was `idle`. When it
+/// begins to take them in.
+pub fn waited(recorder: &mut Recorder, idle: bool, start_ns: u64) -> u64 {
+    if idle {
+        recorder.since(Kind::Idle, 0, 0, start_ns);
+    }
+    recorder.now()
 }

@@ -140,7 +140,7 @@ impl Stage {
     }
 }
 
-/// What a [`Event::Memory`] record counts: bytes, or tokens and requests where the name says so.
+/// What a [`Event::Memory`] record counts: bytes, or pages and requests where the name says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Counter {
@@ -148,8 +148,8 @@ pub enum Counter {
     KvBytes = 1,
     ScratchBytes = 2,
     GraphBytes = 3,
-    KvUsedTokens = 4,
-    KvCachedTokens = 5,
+    KvUsedPages = 4,
+    KvCachedPages = 5,
     RunningRequests = 6,
     WaitingRequests = 7,
 }
@@ -160,8 +160,8 @@ impl Counter {
         Counter::KvBytes,
         Counter::ScratchBytes,
         Counter::GraphBytes,
-        Counter::KvUsedTokens,
-        Counter::KvCachedTokens,
+        Counter::KvUsedPages,
+        Counter::KvCachedPages,
         Counter::RunningRequests,
         Counter::WaitingRequests,
     ];
@@ -172,8 +172,8 @@ impl Counter {
             Counter::KvBytes => "KV pool bytes",
             Counter::ScratchBytes => "scratch bytes",
             Counter::GraphBytes => "graph bytes",
-            Counter::KvUsedTokens => "KV tokens in use",
-            Counter::KvCachedTokens => "KV tokens cached",
+            Counter::KvUsedPages => "KV pages in use",
+            Counter::KvCachedPages => "KV pages cached",
             Counter::RunningRequests => "running requests",
             Counter::WaitingRequests => "waiting requests",
         }
