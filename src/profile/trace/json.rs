@@ -95,7 +95,8 @@ impl Events {
         let (name, Row { pid, tid }) = (quoted(label.name), row);
         let _ = write!(
             self.text,
-            "{{\"ph\": \"{phase}\", \"pid\": {pid}, \"tid\": {tid}, \"cat\": \"{}\", \"name\": {name}",
+            "{{\"ph\": \"{phase}\", \"pid\": {pid}, \"tid\": {tid}, \"cat\": \"{}\", \
+             \"name\": {name}",
             label.category
         );
     }
