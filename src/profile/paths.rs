@@ -82,7 +82,7 @@ impl Roots {
         let names: Vec<&str> = rest.split('/').collect();
         // One slash at the end is common and harmless; an empty name elsewhere is not a name.
         let names = match names.split_last() {
-            Some(("", before)) => before.to_vec(),
+            Some((&"", before)) => before.to_vec(),
             _ => names,
         };
         if names.len() > DEEPEST {
