@@ -1,7 +1,7 @@
 //! The small interface to a GPU that everything above it is written against.
 //!
-//! Two drivers: [`cuda`] (libcuda, opened at run time) and [`emulated`] (the PTX machine). Above this
-//! trait nothing knows which one it has. Streams are in order; work queued in one runs later,
+//! Two drivers: [`cuda`] (libcuda, opened at run time) and [`emulated`] (the PTX machine). Above
+//! this trait nothing knows which one it has. Streams are in order; work queued in one runs later,
 //! possibly much later, and its failure is told by a later call, on both.
 
 pub mod cuda;
