@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::model_flags::{Chunking, DeviceChoice, DtypeChoice, LoadFormat, ModelFlags, SchedulePolicy};
+use super::model_flags::{
+    Chunking, DeviceChoice, DtypeChoice, LoadFormat, ModelFlags, SchedulePolicy,
+};
 use super::out;
 use super::progress::Progress;
 use crate::device::Device;
