@@ -254,6 +254,7 @@ impl Server {
         }
         if conn.exchange.keep_alive {
             conn.input.answered();
+            conn.rests();
         } else {
             conn.input.close();
             conn.closing = true;
