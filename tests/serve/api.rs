@@ -84,7 +84,8 @@ fn completions_stream_what_is_new() {
         let tokens: usize =
             own.clone().map(|c| c["logprobs"]["tokens"].as_array().unwrap().len()).sum();
         assert_eq!(tokens, 9);
-        assert_eq!(own.last().unwrap()["finish_reason"], "length");
+        let mut backwards = own.rev();
+        assert_eq!(backwards.next().unwrap()["finish_reason"], "length");
     }
     body["stream_options"] = json!({"include_usage": true, "continuous_usage_stats": true});
     let events = server.post("/v1/completions", &body).events();
