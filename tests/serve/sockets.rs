@@ -129,7 +129,7 @@ fn slow_heads_and_bodies_end() {
 
 #[test]
 fn a_client_that_leaves_frees_its_pages() {
-    let mut setup = Setup { step: Duration::from_millis(3), ..Setup::default() };
+    let mut setup = Setup { step: Duration::from_millis(15), ..Setup::default() };
     setup.engine.total_tokens = Some(65_536);
     let server = start(setup);
     let body = json!({"text": "Hello", "stream": true, "sampling_params":
@@ -142,7 +142,7 @@ fn a_client_that_leaves_frees_its_pages() {
         assert_eq!(client.head().map(|a| a.status), Some(200));
         client.chunk().expect("a token");
     }
-    assert!(server.figure("running") >= 30.0);
+    wait_for("all of them", || server.figure("running") >= 30.0);
     let steps = server.figure("steps");
     drop(clients);
     wait_for("free pages", || server.figure("pages_used") == 0.0);
