@@ -3,6 +3,7 @@
 
 pub mod cpu;
 pub mod faulty;
+pub mod gpu;
 pub mod null;
 
 use crate::error::Result;
