@@ -39,8 +39,10 @@ use world::{Outcome, play};
 const SEEDS: u64 = 2000;
 /// Within so many seeds each planted mistake must show.
 const PLANTED_SEEDS: u64 = 2000;
-/// Seeds that failed once, each with what it found.
-const REGRESSIONS: &[u64] = &[];
+/// Seeds that failed once, all of them by a mistake of the simulation itself: a lost device with a
+/// second step in flight; an id used again while its old bearer was in flight; pages lost before
+/// the first run; rows of logits used up by an earlier request; equal ids in two runs compared.
+const REGRESSIONS: &[u64] = &[46, 1103, 3203, 7371, 8118, 1659];
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)

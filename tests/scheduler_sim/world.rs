@@ -82,7 +82,7 @@ pub fn play(scenario: &Scenario, bug: Option<Bug>, trace: bool) -> Result<Outcom
         world.tick().map_err(|fault| at(&world, fault))?;
     }
     let bound = world.tick + checks::work_left(&world) * (scenario.late + 2) + 50;
-    while !world.lost && !(world.scheduler.idle() && world.flying.is_empty()) {
+    while !(world.lost || world.scheduler.idle() && world.flying.is_empty()) {
         if world.tick > bound {
             return Err(format!("not finished at tick {bound}"));
         }
