@@ -2,6 +2,7 @@
 //! and then steps batches through what it got back.
 
 pub mod cpu;
+pub mod gpu;
 
 use crate::error::Result;
 use crate::model::cost::Storage;
