@@ -3,7 +3,8 @@
 //! - [`options`], [`locate`], [`model`]: what is loaded. - [`sizes`]: how it fits into memory.
 //! - [`core`]: [`Engine`] itself. - [`request`]: what goes in and comes out.
 //! - [`params`], [`sampler`], [`philox`], [`logprobs`]: how a token is chosen and scored.
-//! - [`choice`]: a running continuation: text, stop strings, end.
+//! - [`choice`]: a running continuation: text, stop strings, end. - [`step`]: one step.
+//! - [`service`]: the engine on a thread of its own, behind two bounded queues.
 //! - [`static_batch`]: the engine as the subject of `bench-one-batch`.
 
 mod choice;
@@ -18,6 +19,8 @@ pub mod params;
 pub mod philox;
 pub mod request;
 pub mod sampler;
+pub mod service;
 pub mod sizes;
+pub mod step;
 
 pub use self::core::Engine;
