@@ -60,6 +60,19 @@ typedef struct GemmParams {
   u32 out_f32;     // 1: y is f32
 } GemmParams;
 
+// The driver's CUtensorMap, as cuTensorMapEncodeTiled fills it.
+typedef struct TensorMap {
+  u64 words[16];
+} __attribute__((aligned(64))) TensorMap;
+
+// gemm_wgmma.cu: gemm.cu by TMA and wgmma; see there for the maps.
+typedef struct WgmmaGemmParams {
+  TensorMap x_map;
+  TensorMap w_map;
+  GemmParams gemm;
+  u32 reserved[14];
+} WgmmaGemmParams;
+
 // grouped_gemm.cu: the same for the rows of each expert, which lie one expert after another.
 typedef struct GroupedGemmParams {
   GemmParams gemm; // w: [experts] addresses of matrices; m: rows of all experts; no bias, residual

@@ -19,20 +19,6 @@
 //           dependent mma (33 cycles each) is shorter than reading the weights while n >= 2048.
 #include "gemm.cuh"
 
-namespace gemm {
-
-// The block's tile: stripes of eight tiles of rows, so that blocks running together share w in L2.
-struct Place {
-  u32 m, n;
-  __device__ Place(u32 block, u32 m_tiles, u32 n_tiles) {
-    const u32 stripe = block / (8 * n_tiles), rows = min(m_tiles - stripe * 8, 8u);
-    const u32 within = block - stripe * 8 * n_tiles;
-    m = stripe * 8 + within % rows, n = within / rows;
-  }
-};
-
-}  // namespace gemm
-
 template <class T, int BM, int BN, int WM, int WN, int STAGES, bool GATED>
 __device__ void gemm_mma(const GemmParams& p) {
   using C = gemm::Config<BM, BN, WM, WN, STAGES, GATED>;

@@ -155,7 +155,10 @@ template <class T, int N>
 __device__ inline void write(const GemmParams& p, u32 m, u32 n, const f32* y) {
   f32 sum[N];
   Pack<T, N> add;
-  if (p.residual) add = load<T, N>(pointer<const T>(p.residual) + static_cast<u64>(m) * p.residual_stride + n);
+  if (p.residual) {
+    const T* from = pointer<const T>(p.residual) + static_cast<u64>(m) * p.residual_stride + n;
+    add = load<T, N>(from);
+  }
 #pragma unroll
   for (int i = 0; i < N; i++) sum[i] = p.residual ? y[i] + add.get(i) : y[i];
   const u64 at = static_cast<u64>(m) * p.y_stride + n;
@@ -172,15 +175,16 @@ __device__ inline void write(const GemmParams& p, u32 m, u32 n, const f32* y) {
   }
 }
 
-// The block's result to y, four columns a thread where rows allow it.
-template <class T, class C>
-__device__ inline void write_all(const GemmParams& p, const f32* result, u32 m0, u32 n0) {
+// ROWS x COLUMNS results from shared memory to y at (m0, n0), four columns a thread where rows allow.
+template <class T, u32 ROWS, u32 COLUMNS, u32 STRIDE, u32 THREADS>
+__device__ inline void write_rows(const GemmParams& p, const f32* result, u32 m0, u32 n0,
+                                  u32 thread) {
   const bool four = p.n % 4 == 0 && p.y_stride % 4 == 0 && p.residual_stride % 4 == 0;
-  for (u32 i = threadIdx.x; i < C::BM * C::kOut / 4; i += C::kThreads) {
-    const u32 row = i / (C::kOut / 4), column = i % (C::kOut / 4) * 4;
+  for (u32 i = thread; i < ROWS * COLUMNS / 4; i += THREADS) {
+    const u32 row = i / (COLUMNS / 4), column = i % (COLUMNS / 4) * 4;
     const u32 m = m0 + row, n = n0 + column;
     if (m >= p.m) break;
-    const float4 v = *reinterpret_cast<const float4*>(result + row * C::kStride + column);
+    const float4 v = *reinterpret_cast<const float4*>(result + row * STRIDE + column);
     const f32 y[4] = {v.x, v.y, v.z, v.w};
     if (four && n < p.n) write<T, 4>(p, m, n, y);
     if (!four)
@@ -189,6 +193,17 @@ __device__ inline void write_all(const GemmParams& p, const f32* result, u32 m0,
         if (n + c < p.n) write<T, 1>(p, m, n + c, y + c);
   }
 }
+
+// Number of a tile to its place: stripes of eight tiles of rows, so that blocks that run together
+// share w in L2.
+struct Place {
+  u32 m, n;
+  __device__ Place(u32 number, u32 m_tiles, u32 n_tiles) {
+    const u32 stripe = number / (8 * n_tiles), rows = min(m_tiles - stripe * 8, 8u);
+    const u32 within = number - stripe * 8 * n_tiles;
+    m = stripe * 8 + within % rows, n = within / rows;
+  }
+};
 
 // The tile of y whose first row and column are m0 and n0. WEIGHTS_FIRST: what decides on the tile
 // does not depend on the kernel before this one, and neither do weights: they are asked for before
@@ -236,7 +251,7 @@ __device__ inline void run(const GemmParams& p, u32 m0, u32 n0, const u32* gathe
   f32* result = reinterpret_cast<f32*>(shared);
   stage<T, C>(p, acc, result, n0, wm, wn);
   __syncthreads();
-  write_all<T, C>(p, result, m0, n0);
+  write_rows<T, C::BM, C::kOut, C::kStride, C::kThreads>(p, result, m0, n0, threadIdx.x);
 }
 
 }  // namespace gemm

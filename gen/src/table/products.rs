@@ -7,6 +7,7 @@ pub fn modules() -> Vec<Module> {
         Module::new("gemm", Target::Sm80, gemm("gemm", "gemm_mma", "GemmParams", &TILES)),
         // The same code with programmatic dependent launch: weights before the wait.
         Module::new("gemm", Target::Sm90a, gemm("gemm", "gemm_mma", "GemmParams", &TILES)),
+        Module::new("gemm_wgmma", Target::Sm90a, wgmma()),
         Module::new("grouped_gemm", Target::Sm80, grouped()),
         Module::new("attention_decode", Target::Sm80, decode()),
         Module::new("attention_prefill", Target::Sm80, prefill()),
@@ -67,7 +68,28 @@ fn gemm(stem: &str, call: &str, params: &'static str, tiles: &[Tile]) -> Vec<Var
             let symbol = format!("{name}_{stem}_{bm}x{}{gate}", t.out());
             let about = format!("dtype={name} rows={bm} columns={} gated={gated}", t.out());
             let v = Variant::new(symbol, call, params).block(t.threads()).registers(registers);
-            all.push(v.shared(t.shared()).sass(&["HMMA"]).about(about));
+            all.push(v.shared(t.shared()).about(about));
+        }
+    }
+    all
+}
+
+/// Tiles of 128 rows; columns of products, stages of the ring, gated.
+const WGMMA_TILES: [(u32, u32, bool); 3] = [(128, 6, false), (256, 4, false), (256, 4, true)];
+
+fn wgmma() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for (name, ty) in HALVES {
+        for (bn, stages, gated) in WGMMA_TILES {
+            let (gate, out) = if gated { ("_gated", bn / 2) } else { ("", bn) };
+            // Alignment, the ring, results of eight warps, barriers.
+            let shared = 1024 + stages * (128 + bn) * 128 + 8 * 16 * 40 * 4 + stages * 16;
+            let call = format!("gemm_wgmma<{ty}, {bn}, {stages}, {gated}>");
+            let symbol = format!("{name}_gemm_wgmma_128x{out}{gate}");
+            let about = format!("dtype={name} rows=128 columns={out} gated={gated}");
+            let v = Variant::new(symbol, call, "WgmmaGemmParams").block(384).blocks_per_sm(1);
+            let v = v.cluster(2).registers(168).shared(shared).sass(&["HGMMA"]).about(about);
+            all.push(v);
         }
     }
     all
@@ -100,9 +122,10 @@ fn decode() -> Vec<Variant> {
             let shared = slots * slot(d) + d.div_ceil(64) * 2048 + 16 * 72 * 4 + 4 * 8 * 4 + 16;
             let call = format!("attention_decode<{ty}, {d}, {slots}>");
             let symbol = format!("{name}_attention_decode_{d}");
-            let v = Variant::new(symbol, call, "AttentionParams").block(128).registers(168);
+            let v = Variant::new(symbol, call, "AttentionParams").block(128).registers(184);
             let about = format!("dtype={name} head_dim={d} rows=16 split=256");
-            all.push(v.shared(shared).sass(&["HMMA"]).about(about));
+            // Told that two blocks share a multiprocessor, ptxas takes the registers it needs.
+            all.push(v.blocks_per_sm(2).shared(shared).about(about));
         }
     }
     all
@@ -124,7 +147,7 @@ fn prefill() -> Vec<Variant> {
             let symbol = format!("{name}_attention_prefill_{d}");
             let v = Variant::new(symbol, call, "AttentionParams").block(32 * warps).registers(255);
             let about = format!("dtype={name} head_dim={d} rows={rows}");
-            all.push(v.shared(shared).sass(&["HMMA"]).about(about));
+            all.push(v.shared(shared).about(about));
         }
     }
     all

@@ -1,4 +1,5 @@
 //! The GPU device: ops become launches of Pacer's own kernels.
 
 pub mod abi;
+pub mod choose;
 pub mod registry;
