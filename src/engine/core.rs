@@ -11,6 +11,7 @@ use crate::text::grammar::Constraint;
 use crate::types::TokenId;
 
 use super::choice::{Choice, Shared};
+use super::describe::Described;
 use super::model::Model;
 use super::options::EngineOptions;
 use super::params::SamplingParams;
@@ -79,6 +80,11 @@ impl Engine {
 
     pub fn scheduler(&mut self) -> &mut Scheduler {
         &mut self.scheduler
+    }
+
+    /// The plan as traces want to know it.
+    pub fn described(&self) -> Described {
+        Described::new(&self.model.plan, self.loaded.as_ref(), self.device.kind)
     }
 
     /// Tokens that the key-value cache holds.
