@@ -1,4 +1,11 @@
 //! What the bench commands measure, apart from how they are called and how results are shown.
 
 pub mod ceilings;
+pub mod compare;
+pub mod data;
+pub mod draws;
+pub mod load;
+pub mod offline;
 pub mod one_batch;
+pub mod report;
+pub mod serving;

@@ -4,16 +4,22 @@
 //! [`COMMANDS`].
 
 pub mod args;
+pub mod bench_offline_throughput;
 pub mod bench_one_batch;
+pub mod bench_serving;
 pub mod calibrate;
+pub mod codec;
+pub mod compare;
 pub mod generate;
 pub mod help;
 pub mod info;
+pub mod launch;
 pub mod load;
 pub mod model_flags;
 pub mod nearest;
 pub mod out;
 pub mod progress;
+pub mod report;
 pub mod values;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
@@ -56,7 +62,11 @@ fn run<T: Run>(command: &Command, words: &[String]) -> Result<()> {
 pub const COMMANDS: &[Command] = &[
     Command::of::<generate::Generate>(),
     Command::of::<bench_one_batch::BenchOneBatch>(),
+    Command::of::<bench_offline_throughput::BenchOfflineThroughput>(),
+    Command::of::<bench_serving::BenchServing>(),
     Command::of::<calibrate::Calibrate>(),
+    Command::of::<compare::Compare>(),
+    Command::of::<report::Report>(),
     Command::of::<info::Info>(),
 ];
 

@@ -1,0 +1,16 @@
+//! Load against a running server: what `pacer bench-serving` measures.
+//!
+//! Pure: [`body`] requests, [`metrics`] and [`overlap`] figures out of records, [`goodput`],
+//! [`checks`] validity, [`row`] and [`text`] results. With a server: [`run`], [`counters`],
+//! [`process`].
+
+pub mod body;
+pub mod checks;
+pub mod counters;
+pub mod goodput;
+pub mod metrics;
+pub mod overlap;
+pub mod process;
+pub mod row;
+pub mod run;
+pub mod text;
