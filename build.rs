@@ -1,5 +1,5 @@
-//! Build steps that need nothing but a C compiler driver: the commit for result rows, and on
-//! Linux a link against libc alone.
+//! Build steps that need nothing but a C compiler driver: the commit for result rows, a check that
+//! the checked-in GPU code fits its sources, and on Linux a link against libc alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +7,7 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     commit();
+    kernels_are_fresh();
     if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu")
         && std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux")
     {
@@ -31,6 +32,19 @@ fn commit() {
         if let Some(path) = path.filter(|p| Path::new(p).exists()) {
             println!("cargo:rerun-if-changed={path}");
         }
+    }
+}
+
+/// Refuses to build with PTX, registry or bindings that were made from other sources than those in
+/// `cuda/`.
+fn kernels_are_fresh() {
+    for path in ["cuda", "gen/ptx", "gen/registry", "gen/bindings", "gen/stamp.txt"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    let stale = pacer_gen::stamp::stale(Path::new(env!("CARGO_MANIFEST_DIR")));
+    if !stale.is_empty() {
+        let list = stale.join("\n  ");
+        panic!("stale GPU code; make it with `cargo run -p pacer-gen` (gen/README.md):\n  {list}");
     }
 }
 

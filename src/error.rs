@@ -11,8 +11,12 @@ pub enum Kind {
     File,
     /// The model, type or feature is not supported. Exit 1, HTTP 400.
     Unsupported,
-    /// It is valid but does not fit: memory, context, queue. Exit 1, HTTP 400 or 429.
+    /// It is valid but can never fit: memory, context, cache. Exit 1, HTTP 400.
     Limit,
+    /// It may be taken later: a queue is full. Exit 1, HTTP 429.
+    Busy,
+    /// Nothing is taken any more: starting, draining or faulted. Exit 1, HTTP 503.
+    Unavailable,
     /// The device failed and may be used again (a launch was refused, memory ran out).
     Device,
     /// The device failed for good: nothing more may be run on it (reliability R31).
@@ -56,6 +60,14 @@ impl Error {
 
     pub fn limit(message: impl Into<String>) -> Self {
         Self::new(Kind::Limit, message)
+    }
+
+    pub fn busy(message: impl Into<String>) -> Self {
+        Self::new(Kind::Busy, message)
+    }
+
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unavailable, message)
     }
 
     pub fn device(message: impl Into<String>) -> Self {

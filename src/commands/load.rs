@@ -59,8 +59,8 @@ pub fn engine_options(flags: &ModelFlags) -> EngineOptions {
             SchedulePolicy::Lpm => Policy::Lpm,
         },
         prefix_cache: !flags.disable_radix_cache,
-        logit_rows: None,
         seed: flags.random_seed.unwrap_or(0),
+        ..EngineOptions::default()
     }
 }
 

@@ -2,6 +2,9 @@
 //! and then steps batches through what it got back.
 
 pub mod cpu;
+pub mod faulty;
+pub mod gpu;
+pub mod null;
 
 use crate::error::Result;
 use crate::model::cost::Storage;

@@ -4,18 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::device::{Batch, Device, DeviceInfo, Limits, Loaded, Span};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::profile::recorder::Recorder;
-use crate::scheduler::{self, Event, Finish, Output, Request, Scheduler, Step};
+use crate::scheduler::{self, Request, Scheduler};
 use crate::types::TokenId;
 
 use super::choice::{Choice, Shared};
-use super::logprobs::token_logprob;
+use super::describe::Described;
 use super::model::Model;
 use super::options::EngineOptions;
-use super::request::{FinishReason, Finished, GenerateRequest, Update};
-use super::sampler::SamplerScratch;
+use super::request::{FinishReason, GenerateRequest, Update};
 use super::sizes;
+use super::step::{Buffers, StepStats};
 
 /// A model on a device with its scheduler. Single-threaded: whoever owns it steps it.
 pub struct Engine {
@@ -23,23 +23,13 @@ pub struct Engine {
     pub recorder: Recorder,
     device: DeviceInfo,
     limits: Limits,
-    loaded: Box<dyn Loaded>,
-    scheduler: Scheduler,
+    pub(super) loaded: Box<dyn Loaded>,
+    pub(super) scheduler: Scheduler,
     seed: u64,
     submitted: u64,
-    choices: HashMap<(u64, u32), Choice>,
-    buffers: Buffers,
-}
-
-/// Reused by every step.
-#[derive(Default)]
-struct Buffers {
-    step: Step,
-    spans: Vec<Span>,
-    outputs: Vec<Output>,
-    news: Vec<Update>,
-    events: Vec<Event>,
-    scratch: SamplerScratch,
+    pub(super) choices: HashMap<(u64, u32), Choice>,
+    pub(super) buffers: Buffers,
+    pub(super) last: StepStats,
 }
 
 impl Engine {
@@ -70,6 +60,7 @@ impl Engine {
             submitted: 0,
             choices: HashMap::new(),
             buffers: Buffers::default(),
+            last: StepStats::default(),
         })
     }
 
@@ -89,6 +80,11 @@ impl Engine {
         &mut self.scheduler
     }
 
+    /// The plan as traces want to know it.
+    pub fn described(&self) -> Described {
+        Described::new(&self.model.plan, self.loaded.as_ref(), self.device.kind)
+    }
+
     /// Tokens that the key-value cache holds.
     pub fn capacity_tokens(&self) -> usize {
         self.limits.pages * self.limits.page_size
@@ -97,8 +93,8 @@ impl Engine {
     /// Takes a request with all its choices, or refuses it and changes nothing.
     ///
     /// # Errors
-    /// A parameter or token id out of range; a request that can never fit (`Limit`, permanent) or
-    /// that the queue has no room for.
+    /// A parameter or token id out of range (`Usage`); a request that can never fit (`Limit`) or
+    /// that the queue has no room for now (`Busy`).
     pub fn submit(&mut self, request: &GenerateRequest) -> Result<()> {
         let vocab = self.model.config.vocab_size;
         request.params.validate(vocab)?;
@@ -122,7 +118,10 @@ impl Engine {
             logprob_start: request.logprobs.prompt_start,
             salt: request.salt,
         };
-        self.scheduler.submit(&wanted).map_err(|r| Error::limit(r.to_string()))?;
+        self.scheduler.submit(&wanted).map_err(|refusal| {
+            let kind = if refusal.is_temporary() { Error::busy } else { Error::limit };
+            kind(refusal.to_string())
+        })?;
         self.submitted += 1;
         let key = |n: usize| (request.id, n as u32);
         self.choices.extend(choices.into_iter().enumerate().map(|(n, c)| (key(n), c)));
@@ -136,6 +135,17 @@ impl Engine {
         self.report(&mut events, updates);
         self.buffers.events = events;
         found
+    }
+
+    /// Ends everything that waits or runs with `Failed(why)`: nobody is left without an answer.
+    pub fn abort_all(&mut self, why: &str, updates: &mut Vec<Update>) {
+        let mut ids: Vec<u64> = self.choices.keys().map(|key| key.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut events = std::mem::take(&mut self.buffers.events);
+        ids.iter().for_each(|&id| _ = self.scheduler.cancel(id, &mut events));
+        self.report_as(&mut events, updates, &FinishReason::Failed(why.to_owned()));
+        self.buffers.events = events;
     }
 
     /// Runs `tokens` at positions from `past` on in the first pages of the cache, past the
@@ -165,189 +175,9 @@ impl Engine {
         self.scheduler.idle()
     }
 
-    /// Runs one step and appends what happened to `updates`; false if there was nothing to run.
-    ///
-    /// # Errors
-    /// What the device reported. The requests of the step have ended then (in `updates`); after
-    /// `DeviceLost` nothing more can be run.
-    pub fn step(&mut self, updates: &mut Vec<Update>) -> Result<bool> {
-        let mut buffers = std::mem::take(&mut self.buffers);
-        let ran = if self.scheduler.plan(&mut buffers.step) {
-            self.run(&mut buffers, updates).map(|()| true)
-        } else {
-            Ok(false)
-        };
-        self.buffers = buffers;
-        ran
-    }
-
-    fn run(&mut self, b: &mut Buffers, updates: &mut Vec<Update>) -> Result<()> {
-        if let Err(error) = self.compute(b) {
-            let lost = error.kind == Kind::DeviceLost;
-            self.scheduler.fail(b.step.number, lost, &mut b.events)?;
-            let reason = FinishReason::Failed(error.message.clone());
-            self.report_as(&mut b.events, updates, &reason);
-            return Err(error);
-        }
-        self.sample(b);
-        self.scheduler.commit(b.step.number, &b.outputs, &mut b.events)?;
-        self.deliver(b, updates);
-        Ok(())
-    }
-
-    /// Runs the step's copies and rows on the device.
-    fn compute(&mut self, b: &mut Buffers) -> Result<()> {
-        for copy in &b.step.copies {
-            self.loaded.copy_page(copy.from, copy.to, copy.tokens)?;
-        }
-        b.spans.clear();
-        b.spans.extend(b.step.sequences.iter().map(|s| Span {
-            start: s.start,
-            len: s.len,
-            past: s.past,
-            pages_start: s.pages_start,
-        }));
-        self.recorder.step = b.step.number;
-        let batch = Batch {
-            tokens: &b.step.tokens,
-            spans: &b.spans,
-            pages: &b.step.pages,
-            logit_rows: &b.step.logit_rows,
-        };
-        self.loaded.step(&batch, &mut self.recorder)
-    }
-
-    /// Samples a token for each sequence that wants one, and collects prompt log-probabilities.
-    fn sample(&mut self, b: &mut Buffers) {
-        b.outputs.clear();
-        b.news.clear();
-        let vocab = self.model.config.vocab_size;
-        let logits = self.loaded.logits();
-        let row = |index: usize| &logits[index * vocab..(index + 1) * vocab];
-        for sequence in &b.step.sequences {
-            let Some(choice) = self.choices.get_mut(&(sequence.id, sequence.choice)) else {
-                b.outputs.extend(sequence.sample.map(|_| Output { token: 0, finish: None }));
-                continue;
-            };
-            let rows = sequence.logits_start..sequence.logits_start + sequence.logits;
-            let first = sequence.past + sequence.len - sequence.logits;
-            for (position, index) in (first..).zip(rows.clone()) {
-                choice.prompt_row(position, row(index));
-            }
-            if sequence.sample.is_none() || rows.is_empty() {
-                continue;
-            }
-            let (update, output) = choice.next(sequence.id, row(rows.end - 1), &mut b.scratch);
-            b.outputs.push(output);
-            b.news.push(update);
-        }
-    }
-
-    /// Joins what was sampled with what the scheduler says of it.
-    fn deliver(&mut self, b: &mut Buffers, updates: &mut Vec<Update>) {
-        let mut news: HashMap<(u64, u32), Update> =
-            b.news.drain(..).map(|u| ((u.id, u.choice), u)).collect();
-        for event in b.events.drain(..) {
-            let update = news.remove(&(event.id, event.choice));
-            let mut update = update.unwrap_or_else(|| silent(&event));
-            self.close(&event, &mut update, None);
-            updates.push(update);
-        }
-    }
-
-    fn report(&mut self, events: &mut Vec<Event>, updates: &mut Vec<Update>) {
-        for event in events.drain(..) {
-            let mut update = silent(&event);
-            self.close(&event, &mut update, None);
-            updates.push(update);
-        }
-    }
-
-    fn report_as(&mut self, events: &mut Vec<Event>, out: &mut Vec<Update>, why: &FinishReason) {
-        for event in events.drain(..) {
-            let mut update = silent(&event);
-            self.close(&event, &mut update, Some(why));
-            out.push(update);
-        }
-    }
-
-    /// Writes the end of a choice into its update and forgets the choice.
-    fn close(&mut self, event: &Event, update: &mut Update, why: Option<&FinishReason>) {
-        let Some(usage) = event.end else { return };
-        let found = update.finished.take().map(|f| f.reason);
-        let reason = match (usage.reason, found) {
-            (Finish::Stop, Some(reason)) => reason,
-            (Finish::Stop | Finish::Length, _) => FinishReason::Length,
-            (Finish::Cancelled, _) => FinishReason::Cancelled,
-            (Finish::Failed, _) => {
-                why.cloned().unwrap_or_else(|| FinishReason::Failed("the step failed".into()))
-            }
-        };
-        if let Some(mut choice) = self.choices.remove(&(event.id, event.choice)) {
-            if reason == FinishReason::Length {
-                update.text.push_str(&choice.rest());
-            }
-            let scored = std::mem::take(&mut choice.prompt_logprobs);
-            if choice.logprobs.prompt_start.is_some() && update.prompt_logprobs.is_none() {
-                // Nothing was generated, so no token brought them along.
-                update.prompt_logprobs = (!scored.is_empty()).then_some(scored);
-            }
-        }
-        update.finished = Some(Finished { reason, usage });
-    }
-}
-
-impl Choice {
-    /// Scores the prompt token that `row`, at `position`, predicts.
-    fn prompt_row(&mut self, position: usize, row: &[f32]) {
-        let wanted = self.logprobs.prompt_start.is_some_and(|start| position >= start);
-        if let (true, Some(&token)) = (wanted, self.prompt.get(position + 1)) {
-            // After a preemption rows come again; each position is scored once.
-            let start = self.logprobs.prompt_start.unwrap_or(0);
-            if position - start == self.prompt_logprobs.len() {
-                self.prompt_logprobs.push(token_logprob(row, token, self.logprobs.top));
-            }
-        }
-    }
-
-    /// Samples from `row` and says what to tell the client and the scheduler.
-    fn next(&mut self, id: u64, row: &[f32], scratch: &mut SamplerScratch) -> (Update, Output) {
-        let token: TokenId = self.sampler.sample(row, &self.params, self.key, &self.ends, scratch);
-        let wanted = self.logprobs.output;
-        let logprob = wanted.then(|| token_logprob(row, token, self.logprobs.top));
-        let accepted = self.accept(token);
-        let finish = accepted.finish.as_ref().map(|_| Finish::Stop);
-        let usage = scheduler::End {
-            reason: Finish::Stop,
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            output_tokens: 0,
-            preemptions: 0,
-        };
-        let scored = std::mem::take(&mut self.prompt_logprobs);
-        let update = Update {
-            id,
-            choice: self.key.1,
-            token: Some(token),
-            logprob,
-            text: accepted.text,
-            prompt_logprobs: (!scored.is_empty()).then_some(scored),
-            finished: accepted.finish.map(|reason| Finished { reason, usage }),
-        };
-        (update, Output { token, finish })
-    }
-}
-
-/// An update without a token.
-fn silent(event: &Event) -> Update {
-    Update {
-        id: event.id,
-        choice: event.choice,
-        token: event.token,
-        logprob: None,
-        text: String::new(),
-        prompt_logprobs: None,
-        finished: None,
+    /// The last step: what it ran and how long its parts took.
+    pub fn last_step(&self) -> &StepStats {
+        &self.last
     }
 }
 
@@ -362,6 +192,9 @@ fn scheduler_limits(limits: &Limits, options: &EngineOptions) -> scheduler::Limi
         context: limits.context,
         policy: options.policy,
         prefix_cache: options.prefix_cache,
+        max_queued_requests: options.max_queued,
+        max_queued_tokens: options.max_queued_tokens,
+        preempt_every: options.preempt_every,
         ..scheduler::Limits::default()
     }
 }

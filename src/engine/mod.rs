@@ -3,13 +3,15 @@
 //! - [`options`], [`locate`], [`model`]: what is loaded. - [`sizes`]: how it fits into memory.
 //! - [`core`]: [`Engine`] itself. - [`request`]: what goes in and comes out.
 //! - [`params`], [`sampler`], [`philox`], [`logprobs`]: how a token is chosen and scored.
-//! - [`choice`]: a running continuation: text, stop strings, end.
-//! - [`static_batch`]: the engine as the subject of `bench-one-batch`.
+//! - [`choice`]: a running continuation: text, stop strings, end. - [`step`]: one step.
+//! - [`service`]: the engine on a thread of its own, behind two bounded queues.
+//! - [`trace`], [`describe`]: what the profiler is told of steps and of the model.
 
 mod choice;
 pub mod collect;
 pub mod core;
 pub mod default_model;
+pub mod describe;
 pub mod locate;
 pub mod logprobs;
 pub mod model;
@@ -18,6 +20,9 @@ pub mod params;
 pub mod philox;
 pub mod request;
 pub mod sampler;
+pub mod service;
 pub mod sizes;
+pub mod step;
+pub mod trace;
 
 pub use self::core::Engine;

@@ -53,6 +53,11 @@ pub struct EngineOptions {
     pub prefix_cache: bool,
     /// Most rows of logits of one step; prompt log-probabilities need more than one a sequence.
     pub logit_rows: Option<usize>,
+    /// Most choices that wait to run for the first time, and most prompt tokens of these.
+    pub max_queued: usize,
+    pub max_queued_tokens: usize,
+    /// For tests: every so many steps the youngest running choice is preempted; 0 never.
+    pub preempt_every: u64,
     /// Seed of requests that bring none.
     pub seed: u64,
 }
@@ -70,6 +75,9 @@ impl Default for EngineOptions {
             policy: Policy::Fcfs,
             prefix_cache: true,
             logit_rows: None,
+            max_queued: 4096,
+            max_queued_tokens: 1 << 24,
+            preempt_every: 0,
             seed: 0,
         }
     }

@@ -1,0 +1,80 @@
+// number.cuh: storage types and their conversions; eight numbers are one 16-byte access.
+#pragma once
+#include "ptx.cuh"
+
+using bf16 = __nv_bfloat16;
+using f16 = __half;
+
+__device__ inline f32 to_f32(f32 x) { return x; }
+__device__ inline f32 to_f32(bf16 x) { return __bfloat162float(x); }
+__device__ inline f32 to_f32(f16 x) { return __half2float(x); }
+
+// To the nearest, ties to even.
+template <class T>
+__device__ inline T from_f32(f32 x);
+template <>
+__device__ inline f32 from_f32<f32>(f32 x) {
+  return x;
+}
+template <>
+__device__ inline bf16 from_f32<bf16>(f32 x) {
+  return __float2bfloat16_rn(x);
+}
+template <>
+__device__ inline f16 from_f32<f16>(f32 x) {
+  return __float2half_rn(x);
+}
+
+// The number nearest to x that T holds.
+template <class T>
+__device__ inline f32 rounded(f32 x) {
+  return to_f32(from_f32<T>(x));
+}
+
+// N consecutive numbers of storage type T, moved in one access: N * sizeof(T) is 2, 4, 8 or 16.
+template <class T, int N>
+struct alignas(N * sizeof(T)) Pack {
+  T v[N];
+
+  __device__ f32 get(int i) const { return to_f32(v[i]); }
+  __device__ void set(int i, f32 x) { v[i] = from_f32<T>(x); }
+};
+
+// Rounds two numbers in one instruction.
+__device__ inline void round_pair(bf16* to, f32 a, f32 b) {
+  *reinterpret_cast<__nv_bfloat162*>(to) = __floats2bfloat162_rn(a, b);
+}
+__device__ inline void round_pair(f16* to, f32 a, f32 b) {
+  *reinterpret_cast<__half2*>(to) = __floats2half2_rn(a, b);
+}
+
+template <class T, int N>
+__device__ inline void unpack(const Pack<T, N>& from, f32 (&to)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; i++) to[i] = from.get(i);
+}
+
+// N even.
+template <class T, int N>
+__device__ inline Pack<T, N> packed(const f32 (&from)[N]) {
+  Pack<T, N> to;
+#pragma unroll
+  for (int i = 0; i < N; i += 2) round_pair(&to.v[i], from[i], from[i + 1]);
+  return to;
+}
+
+template <class T, int N>
+__device__ inline Pack<T, N> load(const T* p) {
+  return *reinterpret_cast<const Pack<T, N>*>(p);
+}
+
+template <class T, int N>
+__device__ inline void store(T* p, const Pack<T, N>& pack) {
+  *reinterpret_cast<Pack<T, N>*>(p) = pack;
+}
+
+// The typed pointer of an address in a parameter struct.
+template <class T>
+__device__ inline T* pointer(u64 address) {
+  return reinterpret_cast<T*>(address);
+}

@@ -1,0 +1,3 @@
+&[
+    include!("rmsnorm_sm80.rs"),
+]

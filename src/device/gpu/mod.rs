@@ -1,0 +1,4 @@
+//! The GPU device: ops become launches of Pacer's own kernels.
+
+pub mod abi;
+pub mod registry;
