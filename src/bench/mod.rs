@@ -8,4 +8,6 @@ pub mod load;
 pub mod offline;
 pub mod one_batch;
 pub mod report;
+pub mod served;
 pub mod serving;
+pub mod step_cost;

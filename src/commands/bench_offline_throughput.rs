@@ -223,7 +223,7 @@ impl BenchOfflineThroughput {
             if let Some(file) = file {
                 file.append(&json)?;
             }
-            self.show(&json, &figures, &validity)?;
+            self.show(&json, &recorded, &figures, &validity)?;
             invalid = invalid.or(validity.require().err());
             if recorded.interrupted {
                 return Err(interrupt.error(&written(&recorded, number)));
@@ -306,6 +306,7 @@ impl BenchOfflineThroughput {
     fn show(
         &self,
         json: &Value,
+        recorded: &Recorded,
         figures: &row::Figures,
         validity: &crate::measure::validity::Validity,
     ) -> Result<()> {
@@ -313,6 +314,7 @@ impl BenchOfflineThroughput {
             return out::line(json);
         }
         row::lines("engine", figures).iter().try_for_each(out::line)?;
+        row::step_cost(recorded).map_or(Ok(()), |cost| out::line(cost.line()))?;
         out::line(validity.line())
     }
 

@@ -6,6 +6,7 @@
 pub mod args;
 pub mod bench_offline_throughput;
 pub mod bench_one_batch;
+pub mod bench_one_batch_server;
 pub mod bench_serving;
 pub mod calibrate;
 pub mod codec;
@@ -64,6 +65,7 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<serve::Serve>(),
     Command::of::<generate::Generate>(),
     Command::of::<bench_one_batch::BenchOneBatch>(),
+    Command::of::<bench_one_batch_server::BenchOneBatchServer>(),
     Command::of::<bench_offline_throughput::BenchOfflineThroughput>(),
     Command::of::<bench_serving::BenchServing>(),
     Command::of::<calibrate::Calibrate>(),

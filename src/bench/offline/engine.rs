@@ -1,6 +1,6 @@
 //! The engine as the subject of an offline run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::run::{Done, Request, StepSample, Stepped, Subject};
@@ -16,10 +16,10 @@ pub struct EngineSubject {
     params: SamplingParams,
     logprobs: LogprobOptions,
     updates: Vec<Update>,
-    /// Length so far of every request that runs or waits: prompt and output.
-    lengths: HashMap<u64, usize>,
+    /// Requests that run or wait.
+    running: HashSet<u64>,
+    /// Tokens so far of each.
     outputs: HashMap<u64, usize>,
-    prefilled: u64,
 }
 
 impl EngineSubject {
@@ -29,9 +29,8 @@ impl EngineSubject {
             params,
             logprobs,
             updates: Vec::new(),
-            lengths: HashMap::new(),
+            running: HashSet::new(),
             outputs: HashMap::new(),
-            prefilled: 0,
         }
     }
 
@@ -43,17 +42,10 @@ impl EngineSubject {
         let id = update.id;
         if update.token.is_some() {
             out.tokens.push((id, 1));
-            out.sample.sequences += 1;
-            let made = self.outputs.entry(id).or_default();
-            *made += 1;
-            out.sample.decode_tokens += usize::from(*made > 1);
-            if let Some(length) = self.lengths.get_mut(&id) {
-                out.sample.kv_tokens += *length;
-                *length += 1;
-            }
+            *self.outputs.entry(id).or_default() += 1;
         }
         if let Some(finished) = &update.finished {
-            self.lengths.remove(&id);
+            self.running.remove(&id);
             let failed = match &finished.reason {
                 FinishReason::Failed(why) => Some(why.clone()),
                 FinishReason::Cancelled => Some("cancelled".into()),
@@ -76,7 +68,7 @@ impl Subject for EngineSubject {
         let mut wanted = simple_request(request.id, request.prompt.clone(), Arc::new(params));
         wanted.logprobs = self.logprobs;
         self.engine.submit(&wanted)?;
-        self.lengths.insert(request.id, request.prompt.len());
+        self.running.insert(request.id);
         Ok(())
     }
 
@@ -87,10 +79,14 @@ impl Subject for EngineSubject {
         let mut out = Stepped::default();
         updates.iter().for_each(|u| self.read(u, &mut out));
         self.updates = updates;
-        let prefilled = self.engine.scheduler().metrics().prefill_tokens_total;
-        let new = prefilled.saturating_sub(self.prefilled) as usize;
-        out.sample = StepSample { prefill_tokens: new, ..out.sample };
-        self.prefilled = prefilled;
+        let last = self.engine.last_step();
+        out.sample = StepSample {
+            prefill_tokens: last.prefill_tokens,
+            decode_tokens: last.decode_tokens,
+            sequences: last.sequences,
+            kv_reads: last.kv_reads,
+            ..StepSample::default()
+        };
         // A step that failed has ended its requests; the device may go on.
         match ran {
             Ok(true) => Ok(Some(out)),
@@ -102,10 +98,10 @@ impl Subject for EngineSubject {
     }
 
     fn reset(&mut self) -> Result<()> {
-        let ids: Vec<u64> = self.lengths.keys().copied().collect();
+        let ids: Vec<u64> = self.running.iter().copied().collect();
         ids.iter().for_each(|&id| _ = self.engine.cancel(id, &mut self.updates));
         self.updates.clear();
-        self.lengths.clear();
+        self.running.clear();
         self.outputs.clear();
         self.engine.scheduler().flush_prefix_cache();
         Ok(())

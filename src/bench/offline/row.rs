@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::run::{Recorded, StepSample};
 use crate::bench::serving::metrics::{self, Spread};
 use crate::bench::serving::text::{entry, rule};
+use crate::bench::step_cost::{self, Point, StepCost};
 use crate::measure::json::{number, numbers, optional};
 use crate::measure::machine::Machine;
 use crate::measure::stats;
@@ -117,6 +118,16 @@ fn drift(steps: &[StepSample]) -> Check {
     check
 }
 
+/// The cost model of the run's steps.
+pub fn step_cost(r: &Recorded) -> Option<StepCost> {
+    let point = |s: &StepSample| Point {
+        tokens: (s.prefill_tokens + s.decode_tokens) as f64,
+        reads: s.kv_reads as f64,
+        seconds: s.ns as f64 * 1e-9,
+    };
+    step_cost::fit(&r.steps.iter().map(point).collect::<Vec<_>>())
+}
+
 /// The row.
 pub fn row(
     backend: &str,
@@ -149,6 +160,7 @@ pub fn row(
         "median_latency_ms": optional(f.latency.map(|s| s.median)),
         "p99_latency_ms": optional(f.latency.map(|s| s.p99)),
         "steps": r.steps.len(),
+        "step_cost": step_cost(r).map(|c| c.to_json()),
         "over_time": over_time(&r.steps, r.wall_ns),
         "interrupted": r.interrupted,
         "validity": v.to_json(),

@@ -32,8 +32,8 @@ pub struct StepSample {
     pub decode_tokens: usize,
     /// Sequences in the step.
     pub sequences: usize,
-    /// Cached tokens that the step's rows attend to, over all sequences.
-    pub kv_tokens: usize,
+    /// Cached positions that the step's rows attend to, over all rows.
+    pub kv_reads: u64,
     /// When it ended, nanoseconds after the start.
     pub end_ns: u64,
     /// How long it took.
@@ -211,7 +211,7 @@ pub mod tests {
                     _ => out.sample.decode_tokens += rows,
                 }
                 out.sample.sequences += 1;
-                out.sample.kv_tokens += request.prompt.len() + *made;
+                out.sample.kv_reads += (request.prompt.len() + *made) as u64;
                 *made += 1;
                 out.tokens.push((request.id, 1));
                 self.clock.advance(1_000_000 * rows as u64);

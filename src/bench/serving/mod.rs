@@ -1,7 +1,7 @@
 //! Load against a running server: what `pacer bench-serving` measures.
 //!
 //! Pure: [`body`] requests, [`metrics`] and [`overlap`] figures out of records, [`goodput`],
-//! [`checks`] validity, [`row`] and [`text`] results. With a server: [`run`], [`counters`],
+//! [`checks`] validity, [`search`] for the highest rate, [`row`] and [`text`] results. With a server: [`run`], [`counters`],
 //! [`process`].
 
 pub mod body;
@@ -13,4 +13,5 @@ pub mod overlap;
 pub mod process;
 pub mod row;
 pub mod run;
+pub mod search;
 pub mod text;

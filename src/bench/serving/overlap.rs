@@ -3,6 +3,7 @@
 //! miss short peaks. Pure.
 
 use crate::bench::load::record::Record;
+use crate::measure::stats;
 
 /// `(time, +1 or −1)` for every request, ends before beginnings at the same instant.
 fn edges(records: &[Record]) -> Vec<(u64, i32)> {
@@ -112,6 +113,26 @@ pub fn steady(records: &[Record], ratio: f64) -> Option<Steady> {
     })
 }
 
+/// By how much an open loop's server falls short of the arrivals: of the requests that should have
+/// ended by the last arrival, had latency stayed what it was in the first third, the share that
+/// had not. Near 0 for a server that keeps up; for one of half the needed speed about 0.4. `None`
+/// if all arrived at once or the run is too short to tell.
+pub fn shortfall(records: &[Record]) -> Option<f64> {
+    let mut by_arrival: Vec<&Record> = records.iter().collect();
+    by_arrival.sort_by_key(|r| r.scheduled);
+    let last = by_arrival.last().map(|r| r.scheduled).filter(|t| *t > 0)?;
+    let third = &by_arrival[..by_arrival.len().div_ceil(3)];
+    let latency = |r: &&Record| r.end.saturating_sub(r.scheduled) as f64;
+    let early = stats::median(&third.iter().map(latency).collect::<Vec<_>>())?;
+    let window = last as f64 - early;
+    if window < early || records.len() < 20 {
+        return None;
+    }
+    let expected = records.len() as f64 * window / last as f64;
+    let ended = records.iter().filter(|r| r.end <= last).count() as f64;
+    Some((1.0 - ended / expected).max(0.0))
+}
+
 /// A run cut into equal stretches.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
@@ -214,6 +235,24 @@ mod tests {
         assert!((s.output_throughput - 30.0 / 0.8).abs() < 1e-9, "{s:?}");
         assert!((s.request_throughput - 3.0 / 0.8).abs() < 1e-9);
         assert_eq!(steady(&[], 0.95), None);
+    }
+
+    #[test]
+    fn a_server_that_falls_behind() {
+        // Requests every 10 ms; each ends `behind` times its arrival after a latency of 50 ms.
+        let run = |behind: f64| -> Vec<Record> {
+            let end = |at: u64| (at as f64 * behind) as u64 + 50;
+            (0..300)
+                .map(|i| record(i * 10, end(i * 10), &[]))
+                .map(|r| Record { scheduled: r.sent, ..r })
+                .collect()
+        };
+        assert!(shortfall(&run(1.0)).unwrap() < 0.01);
+        assert!(shortfall(&run(1.05)).unwrap() < 0.1);
+        let half = shortfall(&run(2.0)).unwrap();
+        assert!((0.35..0.45).contains(&half), "{half}");
+        assert_eq!(shortfall(&run(1.0)[..10]), None);
+        assert_eq!(shortfall(&vec![record(0, 9, &[]); 50]), None);
     }
 
     #[test]

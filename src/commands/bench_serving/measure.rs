@@ -40,6 +40,9 @@ pub fn command(flags: &BenchServing) -> Result<()> {
         ready?;
     }
     let server = flags.meet(target);
+    if flags.find_max_rate {
+        return super::find::find(flags, &server, &interrupt, &mut file);
+    }
     let mut bench = Bench { flags, objectives, server, throughputs: Vec::new(), rows: Vec::new() };
     let result = bench.all(&interrupt, &mut file);
     drop(launched);

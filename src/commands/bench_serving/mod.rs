@@ -1,5 +1,6 @@
 //! `pacer bench-serving`: load against a running server.
 
+mod find;
 mod measure;
 mod setup;
 
@@ -48,7 +49,8 @@ fn rate(value: &str) -> std::result::Result<f64, String> {
     x.ok_or_else(|| "expected a number above 0, or inf".into())
 }
 
-fn positive(value: &str) -> std::result::Result<f64, String> {
+/// A finite number above 0.
+pub fn positive(value: &str) -> std::result::Result<f64, String> {
     rate(value).ok().filter(|x| x.is_finite()).ok_or_else(|| "expected a number above 0".into())
 }
 
