@@ -5,7 +5,8 @@
 //! needed; where text is needed, [`exact`] looks for a text of the wanted length.
 //!
 //! - [`random`]: `random`, `random-ids`. - [`shared`]: `generated-shared-prefix`.
-//! - [`spec`]: from a name to rows. - [`files`]: `sharegpt`, `custom`, `openai`, `text`. - [`mooncake`]: timed traces.
+//! - [`files`]: `sharegpt`, `custom`, `openai`, `text`. - [`mooncake`]: timed traces.
+//! - [`spec`]: from a name to rows.
 
 pub mod exact;
 pub mod files;

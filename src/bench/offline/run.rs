@@ -122,15 +122,12 @@ pub fn run(
     interrupt: &Interrupt,
     progress: &mut dyn FnMut(usize),
 ) -> Result<Recorded> {
-    let mut out = Recorded::default();
-    out.requests = rows
-        .iter()
-        .map(|r| Outcome {
-            prompt_tokens: r.prompt_len,
-            wanted: r.output_len,
-            ..Outcome::default()
-        })
-        .collect();
+    let fresh = |r: &Row| Outcome {
+        prompt_tokens: r.prompt_len,
+        wanted: r.output_len,
+        ..Outcome::default()
+    };
+    let mut out = Recorded { requests: rows.iter().map(fresh).collect(), ..Recorded::default() };
     let (mut next, mut ended) = (0, 0);
     let start = clock.now_ns();
     loop {

@@ -11,8 +11,10 @@ use super::plot::escape;
 /// Colours, light and dark. The eight series colours keep their distance under the common kinds
 /// of colour blindness.
 const STYLE: &str = "
-:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --paper: #ffffff; --card: #f6f8fa;
-  --line: #d8dee4; --c0: #2563c9; --c1: #c2410c; --c2: #0f7b55; --c3: #8a3ffc; --c4: #b1197c;
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #59636e; --paper: #ffffff;
+  --card: #f6f8fa;
+  --line: #d8dee4;
+  --c0: #2563c9; --c1: #c2410c; --c2: #0f7b55; --c3: #8a3ffc; --c4: #b1197c;
   --c5: #7a6000; --c6: #007a8a; --c7: #6e7781; --heat: #2563c9; --strong: #ffffff;
   --bad: #b42318; --warn: #8a5a00; --good: #0f7b55; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --soft: #9aa4af; --paper: #0d1117;
@@ -42,8 +44,8 @@ svg { width: 100%; height: auto; display: block; }
 .dot.c5 { fill: var(--c5); } .dot.c6 { fill: var(--c6); } .dot.c7 { fill: var(--c7); }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: 2px 16px; padding: 0;
   margin: 6px 0 0; font-size: 13px; }
-.legend i { display: inline-block; width: 14px; height: 4px; border-radius: 2px; margin: 0 6px 3px 0;
-  background: var(--soft); }
+.legend i { display: inline-block; width: 14px; height: 4px; border-radius: 2px;
+  margin: 0 6px 3px 0; background: var(--soft); }
 i.c0 { background: var(--c0) !important; } i.c1 { background: var(--c1) !important; }
 i.c2 { background: var(--c2) !important; } i.c3 { background: var(--c3) !important; }
 i.c4 { background: var(--c4) !important; } i.c5 { background: var(--c5) !important; }

@@ -1,8 +1,8 @@
 //! Load against a running server: what `pacer bench-serving` measures.
 //!
 //! Pure: [`body`] requests, [`metrics`] and [`overlap`] figures out of records, [`goodput`],
-//! [`checks`] validity, [`search`] for the highest rate, [`row`] and [`text`] results. With a server: [`run`], [`counters`],
-//! [`process`].
+//! [`checks`] validity, [`search`] for the highest rate, [`row`] and [`text`] results.
+//! With a server: [`run`], [`counters`], [`process`].
 
 pub mod body;
 pub mod checks;

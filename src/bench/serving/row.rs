@@ -304,10 +304,11 @@ fn over_time(records: &[Record], duration: f64) -> Value {
             optional(gap)
         ])
     });
+    let rounded = |v: &[f64]| numbers(&v.iter().map(|x| round(*x)).collect::<Vec<_>>());
     json!({
         "step_s": number(s.step),
-        "output_throughput": numbers(&s.output_throughput.iter().map(|x| round(*x)).collect::<Vec<_>>()),
-        "concurrency": numbers(&s.concurrency.iter().map(|x| round(*x)).collect::<Vec<_>>()),
+        "output_throughput": rounded(&s.output_throughput),
+        "concurrency": rounded(&s.concurrency),
         "requests": points.collect::<Value>(),
     })
 }

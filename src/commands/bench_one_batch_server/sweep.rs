@@ -1,26 +1,19 @@
-//! `pacer bench-one-batch-server`: one batch through a running server.
+//! Every case of the sweep, measured, printed and written before the next.
 
 use std::time::Duration;
 
-use argh::ArgsInfo;
 use serde_json::{Map, Value, json};
 
-use super::bench_serving::positive;
-use super::launch::Launched;
-use super::model_flags::SharedFlags;
-use super::values::{seed, whole};
-use super::{Run, out};
+use super::super::{commit, out, version};
+use super::{BatchBackend, BenchOneBatchServer};
 use crate::bench::data::random::{self, Lengths};
 use crate::bench::data::{Prompt, RangeRule};
 use crate::bench::load::plain;
 use crate::bench::load::target::Target;
 use crate::bench::served::figures::{self, Figures};
-use crate::bench::served::gap::{self, Ways};
 use crate::bench::served::row::{self, Case, ServerSide};
 use crate::bench::served::run as served;
 use crate::bench::serving::counters;
-use crate::bench::serving::run::ready;
-use crate::choice;
 use crate::error::{Error, Kind, Result};
 use crate::measure::date;
 use crate::measure::interrupt::Interrupt;
@@ -28,175 +21,11 @@ use crate::measure::json::JsonLines;
 use crate::measure::machine::{self, Watch};
 use crate::measure::validity::{self, Check, Validity};
 
-choice! {
-    /// The server's API.
-    BatchBackend { Sglang = "sglang", Pacer = "pacer", Vllm = "vllm" }
-}
-
-/// Latency of one batch through a running server, over HTTP and its scheduler. Every combination
-/// of batch size, input and output length is measured; results are printed and appended to a file.
-#[derive(argh::FromArgs, argh::ArgsInfo, Debug, Clone, PartialEq)]
-#[argh(help_triggers("--help"))]
-#[argh(note = "Flags and keys as SGLang's bench_one_batch_server. The batch goes as one request. \
-    Prompts are random token ids. Not there: LoRA, images, other data sets, --profile. Exit codes: \
-    0 done, 1 failed, 2 usage, 4 not valid (--strict), 130 interrupted.")]
-pub struct BenchOneBatchServer {
-    /// name copied into each row (default default)
-    #[argh(option, arg_name = "NAME", default = "String::from(\"default\")")]
-    pub run_name: String,
-
-    /// sglang or pacer (/generate), vllm (/v1/completions) (default sglang)
-    #[argh(option, arg_name = "NAME", default = "Default::default()")]
-    pub backend: BatchBackend,
-
-    /// server to measure (default http://127.0.0.1:30000)
-    #[argh(option, arg_name = "URL", default = "String::from(\"http://127.0.0.1:30000\")")]
-    pub base_url: String,
-
-    /// start this server first and end it afterwards: "serve FLAGS" for Pacer, or another command
-    /// (default: none)
-    #[argh(option, arg_name = "COMMAND")]
-    pub launch: Option<String>,
-
-    /// model name to send, for vllm (default: the first of /v1/models)
-    #[argh(option, arg_name = "NAME")]
-    pub model: Option<String>,
-
-    /// sequences in the batch, a list (default 1)
-    #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 20 }>))]
-    pub batch_size: Vec<usize>,
-
-    /// tokens of each prompt, a list (default 1024)
-    #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
-    pub input_len: Vec<usize>,
-
-    /// tokens to generate for each sequence, a list (default 16)
-    #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
-    pub output_len: Vec<usize>,
-
-    /// prompt lengths of the requests of a batch, in turn, a list (default: --input-len)
-    #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
-    pub input_len_list: Vec<usize>,
-
-    /// measured batches of each case, a row each (default 1)
-    #[argh(option, arg_name = "N", default = "1", from_str_fn(whole::<1, 1000>))]
-    pub repeat: usize,
-
-    /// softness of the choice; 0 is greedy (default 0.0)
-    #[argh(option, arg_name = "X", default = "0.0")]
-    pub temperature: f64,
-
-    /// let requests end early
-    #[argh(switch)]
-    pub disable_ignore_eos: bool,
-
-    /// ask for log-probabilities
-    #[argh(switch)]
-    pub return_logprob: bool,
-
-    /// tokens of an event of the stream (default 1)
-    #[argh(option, arg_name = "N", default = "1", from_str_fn(whole::<1, { 1 << 20 }>))]
-    pub client_stream_interval: usize,
-
-    /// share of each prompt that is put into the server's prefix cache first (default 0.0)
-    #[argh(option, arg_name = "X", default = "0.0", from_str_fn(super::bench_serving::ratio))]
-    pub cache_hit_rate: f64,
-
-    /// token ids are below this (default: what the server says, else 10000)
-    #[argh(option, arg_name = "N", from_str_fn(whole::<1, { u32::MAX as u64 }>))]
-    pub vocab_size: Option<usize>,
-
-    /// no warm-up
-    #[argh(switch)]
-    pub skip_warmup: bool,
-
-    /// run cases though the server says that its cache is too small
-    #[argh(switch)]
-    pub skip_token_capacity_check: bool,
-
-    /// run batches larger than the server runs at once
-    #[argh(switch)]
-    pub enable_multi_batch: bool,
-
-    /// run each case static, continuous and served, and say where the difference goes; needs
-    /// --launch "serve FLAGS"
-    #[argh(switch)]
-    pub static_vs_served: bool,
-
-    /// seconds that one batch may take (default 3600)
-    #[argh(option, arg_name = "SECONDS", default = "3600.0", from_str_fn(positive))]
-    pub request_timeout: f64,
-
-    /// JSON Lines file that a row is appended to after each case; empty for none (default
-    /// result.jsonl)
-    #[argh(option, arg_name = "PATH", default = "String::from(\"result.jsonl\")")]
-    pub result_filename: String,
-
-    /// seed of the token ids (default 42)
-    #[argh(option, arg_name = "N", default = "42", from_str_fn(seed))]
-    pub seed: u64,
-
-    /// print a markdown table at the end
-    #[argh(switch)]
-    pub show_report: bool,
-
-    /// print only the rows, as JSON Lines, on standard output
-    #[argh(switch)]
-    pub json: bool,
-
-    /// exit with 4 if any validity check fails
-    #[argh(switch)]
-    pub strict: bool,
-}
-
-impl Run for BenchOneBatchServer {
-    const NAME: &'static str = "bench-one-batch-server";
-
-    fn run(mut self) -> Result<()> {
-        let lists = [(&mut self.batch_size, 1), (&mut self.input_len, 1024)];
-        for (list, default) in lists.into_iter().chain([(&mut self.output_len, 16)]) {
-            if list.is_empty() {
-                list.push(default);
-            }
-        }
-        if self.static_vs_served && self.own_flags().is_none() {
-            let error = "--static-vs-served: needs --launch \"serve FLAGS\"";
-            return Err(Error::usage(error));
-        }
-        let interrupt = Interrupt::on_signals()?;
-        let mut file = match self.result_filename.as_str() {
-            "" => None,
-            name => Some(JsonLines::open(name)?),
-        };
-        let mut launched = self.launch.as_deref().map(Launched::start).transpose()?;
-        let url = launched.as_ref().map_or(self.base_url.clone(), |l| l.url.clone());
-        let target = Target::new(&url, Vec::new())?;
-        let up = ready(&target, Duration::from_secs(600), &interrupt);
-        if let Some(launched) = &mut launched {
-            launched.check()?;
-        }
-        up?;
-        let mut sweep = Sweep::new(&self, target, &interrupt)?;
-        let result = sweep.all(&mut file);
-        let rows = std::mem::take(&mut sweep.rows);
-        // The static ways run alone on the machine.
-        drop(launched);
-        if self.show_report {
-            row::markdown(&rows).iter().try_for_each(out::line)?;
-        }
-        result?;
-        if self.static_vs_served {
-            self.explain(&rows, &mut file)?;
-        }
-        let invalid = sweep.invalid.filter(|_| self.strict);
-        invalid.map_or(Ok(()), Err)
-    }
-}
-
 /// The vocabulary of a server that does not tell.
 const SAFE_VOCAB: usize = 10_000;
 
-struct Sweep<'a> {
+/// The cases of a command line, one after another.
+pub struct Sweep<'a> {
     flags: &'a BenchOneBatchServer,
     target: Target,
     interrupt: &'a Interrupt,
@@ -205,13 +34,15 @@ struct Sweep<'a> {
     /// Sequences at once and tokens that the server has room for, if it says.
     most_running: Option<u64>,
     capacity: Option<u64>,
-    rows: Vec<Value>,
-    invalid: Option<Error>,
+    /// Rows so far.
+    pub rows: Vec<Value>,
+    /// What `--strict` would say.
+    pub invalid: Option<Error>,
     sent: u64,
 }
 
 impl<'a> Sweep<'a> {
-    fn new(
+    pub fn new(
         flags: &'a BenchOneBatchServer,
         target: Target,
         interrupt: &'a Interrupt,
@@ -243,7 +74,7 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    fn all(&mut self, file: &mut Option<JsonLines>) -> Result<()> {
+    pub fn all(&mut self, file: &mut Option<JsonLines>) -> Result<()> {
         let flags = self.flags;
         if !flags.skip_warmup {
             for &batch_size in &flags.batch_size {
@@ -459,8 +290,8 @@ impl<'a> Sweep<'a> {
     fn about(&self, number: usize) -> Map<String, Value> {
         let words = std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned());
         let about = json!({
-            "tool": super::version(),
-            "commit": super::commit(),
+            "tool": version(),
+            "commit": commit(),
             "date": date::now_iso(),
             "command": words.collect::<Vec<String>>(),
             "machine": machine::cpu_name(),
@@ -474,104 +305,5 @@ impl<'a> Sweep<'a> {
             Value::Object(map) => map,
             _ => Map::new(),
         }
-    }
-}
-
-impl BenchOneBatchServer {
-    /// The model flags of `--launch "serve …"`: what the static commands can take too.
-    fn own_flags(&self) -> Option<Vec<String>> {
-        let words: Vec<&str> = self.launch.as_deref()?.split_whitespace().collect();
-        let rest = match words.split_first() {
-            Some((&("serve" | "launch-server"), rest)) => rest,
-            Some((first, _)) if first.starts_with("--") => &words,
-            _ => return None,
-        };
-        let shared = SharedFlags::get_args_info();
-        let mut kept = Vec::new();
-        let mut keep = false;
-        for word in rest {
-            if word.starts_with("--") {
-                let name = word.split('=').next().unwrap_or(word);
-                keep = shared.flags.iter().any(|f| f.long == name);
-            }
-            if keep {
-                kept.push((*word).to_string());
-            }
-        }
-        Some(kept)
-    }
-
-    /// Runs every served case the other ways, in processes of their own.
-    fn explain(&self, rows: &[Value], file: &mut Option<JsonLines>) -> Result<()> {
-        for served in rows {
-            let number = |key: &str| served[key].to_string();
-            let (bs, input, output) =
-                (number("batch_size"), number("input_len"), number("output_len"));
-            let one_batch = self.own(&[
-                "bench-one-batch",
-                "--json",
-                "--result-filename",
-                "",
-                "--batch-size",
-                &bs,
-                "--input-len",
-                &input,
-                "--output-len",
-                &output,
-            ])?;
-            let continuous = self.own(&[
-                "bench-offline-throughput",
-                "--json",
-                "--num-prompts",
-                &bs,
-                "--random-input-len",
-                &input,
-                "--random-output-len",
-                &output,
-                "--random-range-ratio",
-                "1",
-            ])?;
-            let (Some((synchronised, back_to_back)), Some(continuous), Some(served_s)) = (
-                gap::of_static(&one_batch),
-                continuous["total_latency"].as_f64(),
-                served["latency"].as_f64(),
-            ) else {
-                return Err(Error::new(Kind::Io, "a row without its times"));
-            };
-            let ways = Ways { synchronised, back_to_back, continuous, served: served_s };
-            let mut row = gap::to_json(&ways);
-            for key in ["batch_size", "input_len", "output_len", "model", "date", "machine"] {
-                row[key] = served[key].clone();
-            }
-            row["kind"] = "static_vs_served".into();
-            if let Some(file) = file {
-                file.append(&row)?;
-            }
-            if self.json {
-                out::line(&row)?;
-            } else {
-                gap::lines(&ways).iter().try_for_each(out::line)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The last row that this program prints for `words`.
-    fn own(&self, words: &[&str]) -> Result<Value> {
-        let failed = |what: String| Error::new(Kind::Io, format!("pacer {}: {what}", words[0]));
-        let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
-        let output = std::process::Command::new(program)
-            .args(words)
-            .args(self.own_flags().unwrap_or_default())
-            .stdin(std::process::Stdio::null())
-            .stderr(std::process::Stdio::inherit())
-            .output()
-            .map_err(|e| failed(e.to_string()))?;
-        if !output.status.success() {
-            return Err(failed(output.status.to_string()));
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let row = text.lines().rev().find_map(|l| serde_json::from_str(l).ok());
-        row.ok_or_else(|| failed("it printed no row".into()))
     }
 }
