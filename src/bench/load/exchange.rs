@@ -220,6 +220,8 @@ mod tests {
         let answer = format!("{close}data: {{\"choices\":[{{\"text\":\"x\"}}]}}\n\n");
         e.receive(answer.as_bytes(), 1).unwrap();
         assert_eq!(e.closed(3).unwrap_err().reason, Reason::Closed, "neither [DONE] nor reason");
+        let mut e = exchange(Api::Completions);
+        e.receive(answer.as_bytes(), 1).unwrap();
         e.receive(b"data: [DONE]\n\n", 4).unwrap();
         assert_eq!(e.closed(5), Ok(()));
     }
