@@ -171,13 +171,13 @@ pub fn run(
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
     use crate::measure::clock::FakeClock;
     use std::collections::VecDeque;
 
     /// Runs up to `batch` requests; a step takes 1 ms and 1 ms a row.
-    pub struct Fake {
+    struct Fake {
         pub clock: FakeClock,
         pub batch: usize,
         pub queue: VecDeque<(Request, usize)>,
