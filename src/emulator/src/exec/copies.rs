@@ -40,7 +40,12 @@ impl Ctx<'_> {
             let copy = PendingCopy { dst, src: from[i], bytes, src_bytes: size, pc };
             self.warp.copies[i].open.push(copy);
         }
-        self.cl.counters.access(false, &from, self.warp.mask, bytes, false);
+        // Bytes that are zero-filled are not asked of memory.
+        let reading = lanes(self.warp.mask)
+            .filter(|l| ignored >> l & 1 == 0 && sizes.is_none_or(|s| s[*l as usize] > 0))
+            .fold(0, |m, l| m | 1 << l);
+        self.count_global(&from, reading, bytes, false);
+        self.count_shared(&to, self.warp.mask, bytes, true);
         Ok(())
     }
 
