@@ -279,7 +279,7 @@ fn byte_permutes_by_mode() {
     let (a, b) = (0x3322_1100u32, 0x7766_5544u32);
     for (mode, rows) in table {
         for (selector, row) in rows.iter().enumerate() {
-            let want = row.iter().fold(0u32, |v, n| v << 8 | n * 0x11);
+            let want = row.iter().fold(0u32, |v, n| (v << 8) | (n * 0x11));
             // Only the two low bits of the selector count.
             for c in [selector as u32, selector as u32 + 0x54] {
                 table32(&format!("prmt.b32.{mode} %r0, %r1, %r2, %r3;"), &[([a, b, c], want)]);

@@ -237,7 +237,7 @@ fn narrow(fmt: Fmt, mode: Mode, x: f64, nan: u32) -> u32 {
     if x.is_nan() {
         nan
     } else if x.is_infinite() {
-        fmt.top() + 1 | if x < 0.0 { fmt.sign() } else { 0 }
+        (fmt.top() + 1) | if x < 0.0 { fmt.sign() } else { 0 }
     } else {
         round_f64(fmt, mode, x)
     }

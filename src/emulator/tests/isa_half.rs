@@ -59,7 +59,7 @@ fn expected(fmt: Fmt, op: &str, [a, b, c]: [u32; 3]) -> u32 {
     }
     let inputs = if op == "fma" { vec![x, y, z] } else { vec![x, y] };
     if inputs.iter().any(|v| v.is_infinite()) {
-        return fmt.top() + 1 | if plain < 0.0 { 0x8000 } else { 0 };
+        return (fmt.top() + 1) | if plain < 0.0 { 0x8000 } else { 0 };
     }
     match op {
         "add" => round_sum(fmt, Mode::Rn, x, y),
@@ -228,24 +228,28 @@ fn approximations_keep_their_bounds() {
     }
 }
 
+fn unordered(x: f64, y: f64) -> bool {
+    x.is_nan() || y.is_nan()
+}
+
 #[test]
 fn comparisons_of_halves() {
     type Test = (&'static str, fn(f64, f64) -> bool);
     let tests: [Test; 14] = [
         ("eq", |x, y| x == y),
-        ("ne", |x, y| !x.is_nan() && !y.is_nan() && x != y),
+        ("ne", |x, y| !unordered(x, y) && x != y),
         ("lt", |x, y| x < y),
         ("le", |x, y| x <= y),
         ("gt", |x, y| x > y),
         ("ge", |x, y| x >= y),
-        ("equ", |x, y| !(x < y || x > y)),
-        ("neu", |x, y| !(x == y)),
-        ("ltu", |x, y| !(x >= y)),
-        ("leu", |x, y| !(x > y)),
-        ("gtu", |x, y| !(x <= y)),
-        ("geu", |x, y| !(x < y)),
-        ("num", |x, y| !x.is_nan() && !y.is_nan()),
-        ("nan", |x, y| x.is_nan() || y.is_nan()),
+        ("equ", |x, y| unordered(x, y) || x == y),
+        ("neu", |x, y| unordered(x, y) || x != y),
+        ("ltu", |x, y| unordered(x, y) || x < y),
+        ("leu", |x, y| unordered(x, y) || x <= y),
+        ("gtu", |x, y| unordered(x, y) || x > y),
+        ("geu", |x, y| unordered(x, y) || x >= y),
+        ("num", |x, y| !unordered(x, y)),
+        ("nan", unordered),
     ];
     for (ty, fmt) in TYPES {
         for (name, holds) in tests {

@@ -15,7 +15,7 @@ fn two(space: &str, first: &str, middle: &str, second: &str) -> String {
         "shared" => (".shared .align 8 .b8 s[8]; mov.u32 %r9, s;", "%r9"),
         _ => ("add.u64 %rd9, %out, 512;", "%rd9"),
     };
-    let fill = |op: &str| op.replace("AT", &format!("{at}")).replace("SPACE", space);
+    let fill = |op: &str| op.replace("AT", at).replace("SPACE", space);
     format!(
         "{declare} setp.eq.u32 %p1, %tid, 0; setp.eq.u32 %p2, %tid, 32; setp.eq.u32 %p3, %tid, 64; \
          @%p3 {} bar.sync 0; @%p1 {} {middle} @%p2 {}",

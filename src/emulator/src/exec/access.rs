@@ -180,7 +180,7 @@ impl Ctx<'_> {
         order: Order,
     ) -> Run<()> {
         let who = self.access(lane, order.strong());
-        let clock = self.warp.clock(lane).clone();
+        let clock = self.warp.clock(lane);
         let checks = self.env.checks;
         let shared = &mut self.cl.blocks[rank].shared;
         let bytes = out.len() as u32;
@@ -189,7 +189,7 @@ impl Ctx<'_> {
             Err(r) => return refused(r, lane, "read", address),
         };
         if checks.races {
-            if let Err(r) = shared.read(at, bytes, &who, &clock) {
+            if let Err(r) = shared.read(at, bytes, &who, clock) {
                 return refused(r, lane, "read", address);
             }
             if shared.holds_mbarrier(at, out.len()) {
@@ -246,7 +246,7 @@ impl Ctx<'_> {
             }
             Target::Shared(rank, address) => {
                 let who = self.access(lane, order.strong());
-                let clock = self.warp.clock(lane).clone();
+                let clock = self.warp.clock(lane);
                 let races = self.env.checks.races;
                 let shared = &mut self.cl.blocks[rank].shared;
                 let at = match shared.offset(address, bytes) {
@@ -254,7 +254,7 @@ impl Ctx<'_> {
                     Err(r) => return refused(r, lane, "write", address),
                 };
                 if races {
-                    if let Err(r) = shared.write(at, bytes, &who, &clock) {
+                    if let Err(r) = shared.write(at, bytes, &who, clock) {
                         return refused(r, lane, "write", address);
                     }
                     if shared.holds_mbarrier(at, data.len()) {

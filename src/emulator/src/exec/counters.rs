@@ -175,6 +175,16 @@ impl Counters {
 fn distinct_sectors(at: &V64, mask: u32, bytes: u32) -> (Sectors, u64) {
     let mut units = [0u64; 64];
     let mut n = 0;
+    let width = u64::from(bytes);
+    if mask == u32::MAX && width <= 32 && at.windows(2).all(|w| w[1] == w[0] + width) {
+        // Consecutive addresses, the usual case: nothing to sort.
+        let (first, last) = (at[0] / 32, (at[31] + width - 1) / 32);
+        for sector in first..=last {
+            units[n] = sector;
+            n += 1;
+        }
+        return ((units, n), width);
+    }
     for lane in lanes(mask) {
         let first = at[lane as usize] / 32;
         let last = (at[lane as usize] + u64::from(bytes) - 1) / 32;
@@ -205,11 +215,27 @@ fn distinct_sectors(at: &V64, mask: u32, bytes: u32) -> (Sectors, u64) {
     ((units, kept), (different * u64::from(bytes)).div_ceil(32))
 }
 
+/// Whether two lanes use the same bank, each for one word.
+fn shared_bank(at: &V64, mask: u32) -> bool {
+    let mut banks = 0u32;
+    for lane in lanes(mask) {
+        let bank = 1 << (at[lane as usize] / 4 % 32);
+        if banks & bank != 0 {
+            return true;
+        }
+        banks |= bank;
+    }
+    false
+}
+
 /// Passes through the 32 banks that an access takes, and the fewest possible. Accesses of 8 and
 /// 16 bytes go by half and quarter warps; lanes that read the same word share it.
 fn banks(at: &V64, mask: u32, bytes: u32) -> (u64, u64) {
     let words = bytes.div_ceil(4).max(1);
     let lanes_per_pass = 32 / words.min(4);
+    if words == 1 && !shared_bank(at, mask) {
+        return (1, 1);
+    }
     let (mut passes, mut least) = (0, 0);
     let mut first = 0;
     while first < 32 {

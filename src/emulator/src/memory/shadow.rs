@@ -117,7 +117,8 @@ impl Cell {
 
     fn after_reads(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
         for r in &self.reads {
-            if r.epoch == 0 || r.bytes & bytes == 0 || (r.atomic && a.atomic) {
+            let own = r.base == a.base && r.lanes == 1 << a.lane;
+            if own || r.epoch == 0 || r.bytes & bytes == 0 || (r.atomic && a.atomic) {
                 continue;
             }
             let mut lanes = r.lanes;
