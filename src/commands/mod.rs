@@ -14,6 +14,7 @@ pub mod model_flags;
 pub mod nearest;
 pub mod out;
 pub mod progress;
+pub mod serve;
 pub mod values;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
@@ -54,6 +55,7 @@ fn run<T: Run>(command: &Command, words: &[String]) -> Result<()> {
 
 /// Every command, in the order of `pacer help`.
 pub const COMMANDS: &[Command] = &[
+    Command::of::<serve::Serve>(),
     Command::of::<generate::Generate>(),
     Command::of::<bench_one_batch::BenchOneBatch>(),
     Command::of::<calibrate::Calibrate>(),

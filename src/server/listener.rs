@@ -1,0 +1,68 @@
+//! The listening socket, and a word for those who are too many.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::error::{Error, Kind, Result};
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Binds and listens.
+///
+/// # Errors
+/// An address that cannot be resolved or is taken.
+pub fn bind(host: &str, port: u16) -> Result<(mio::net::TcpListener, SocketAddr)> {
+    let fail = |e: io::Error| {
+        let hint = match e.kind() {
+            io::ErrorKind::AddrInUse => "; another server is there: give --port",
+            _ => "",
+        };
+        Error::new(Kind::Io, format!("cannot listen on {host} port {port}: {e}{hint}"))
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address = (host, port).to_socket_addrs().map_err(fail)?.next();
+    let address = address.ok_or_else(|| fail(io::ErrorKind::AddrNotAvailable.into()))?;
+    let listener = listen(address).map_err(fail)?;
+    let bound = listener.local_addr().map_err(fail)?;
+    Ok((mio::net::TcpListener::from_std(listener), bound))
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Tells a client that there are too many, without keeping it.
+pub fn turn_away(mut socket: &mio::net::TcpStream) {
+    const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+        Content-Length: 114\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+        {\"error\": {\"message\": \"too many connections\", \
+        \"type\": \"service_unavailable_error\", \"param\": null, \"code\": 503}}  \n";
+    // Best effort: a fresh socket has room for it, and there is nobody to tell otherwise.
+    let _ = socket.write(FULL);
+    let _ = socket.shutdown(std::net::Shutdown::Write);
+}
+
+/// Raises the limit of open files to the most that is allowed, and gives it.
+pub fn raise_file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit for both calls, which only read or write it.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return 1024;
+        }
+        let before = limit.rlim_cur;
+        limit.rlim_cur = limit.rlim_max.min(1 << 20);
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
+            return before;
+        }
+    }
+    limit.rlim_cur
+}
