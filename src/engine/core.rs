@@ -10,6 +10,7 @@ use crate::scheduler::{self, Request, Scheduler};
 use crate::types::TokenId;
 
 use super::choice::{Choice, Shared};
+use super::describe::Described;
 use super::model::Model;
 use super::options::EngineOptions;
 use super::request::{FinishReason, GenerateRequest, Update};
@@ -77,6 +78,11 @@ impl Engine {
 
     pub fn scheduler(&mut self) -> &mut Scheduler {
         &mut self.scheduler
+    }
+
+    /// The plan as traces want to know it.
+    pub fn described(&self) -> Described {
+        Described::new(&self.model.plan, self.loaded.as_ref(), self.device.kind)
     }
 
     /// Tokens that the key-value cache holds.

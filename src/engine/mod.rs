@@ -5,12 +5,13 @@
 //! - [`params`], [`sampler`], [`philox`], [`logprobs`]: how a token is chosen and scored.
 //! - [`choice`]: a running continuation: text, stop strings, end. - [`step`]: one step.
 //! - [`service`]: the engine on a thread of its own, behind two bounded queues.
-//! - [`static_batch`]: the engine as the subject of `bench-one-batch`.
+//! - [`trace`], [`describe`]: what the profiler is told of steps and of the model.
 
 mod choice;
 pub mod collect;
 pub mod core;
 pub mod default_model;
+pub mod describe;
 pub mod locate;
 pub mod logprobs;
 pub mod model;
@@ -22,5 +23,6 @@ pub mod sampler;
 pub mod service;
 pub mod sizes;
 pub mod step;
+pub mod trace;
 
 pub use self::core::Engine;

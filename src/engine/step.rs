@@ -13,6 +13,7 @@ use super::core::Engine;
 use super::logprobs::token_logprob;
 use super::request::{FinishReason, Finished, Update};
 use super::sampler::SamplerScratch;
+use super::trace;
 
 /// Reused by every step.
 #[derive(Default)]
@@ -59,11 +60,14 @@ impl Engine {
     /// What the device reported. The requests of the step have ended then (in `updates`); after
     /// `DeviceLost` nothing more can be run.
     pub fn step(&mut self, updates: &mut Vec<Update>) -> Result<bool> {
-        let begin = Instant::now();
+        let (begin, begun_ns) = (Instant::now(), self.recorder.now());
         let mut buffers = std::mem::take(&mut self.buffers);
         let ran = if self.scheduler.plan(&mut buffers.step) {
             self.last = StepStats::of(&buffers.step);
-            self.run(&mut buffers, updates).map(|()| true)
+            trace::begin(&mut self.recorder, &buffers.step, begun_ns);
+            let ran = self.run(&mut buffers, updates).map(|()| true);
+            trace::end(&mut self.recorder, &buffers.step, begun_ns, ran.is_ok());
+            ran
         } else {
             Ok(false)
         };
@@ -83,16 +87,25 @@ impl Engine {
             self.report_as(&mut b.events, updates, &reason);
             return Err(error);
         }
+        let (number, start) = (b.step.number as u32, self.recorder.now());
         self.sample(b);
+        self.recorder.since(trace::Kind::Sample, number, b.outputs.len() as u64, start);
+        let start = self.recorder.now();
         self.scheduler.commit(b.step.number, &b.outputs, &mut b.events).map_err(broken)?;
         self.deliver(b, updates);
+        self.recorder.since(trace::Kind::Commit, number, 0, start);
         Ok(())
     }
 
     /// Runs the step's copies and rows on the device.
     fn compute(&mut self, b: &mut Buffers) -> Result<()> {
+        let start = self.recorder.now();
         for copy in &b.step.copies {
             self.loaded.copy_page(copy.from, copy.to, copy.tokens)?;
+        }
+        if let copies @ 1.. = b.step.copies.len() {
+            let number = b.step.number as u32;
+            self.recorder.since(trace::Kind::Copy, number, copies as u64, start);
         }
         b.spans.clear();
         b.spans.extend(b.step.sequences.iter().map(|s| Span {

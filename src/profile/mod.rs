@@ -1,3 +1,22 @@
-//! Timelines: the recorder (always on), and what is made of its records.
+//! Timelines: recording (always on), captures of chosen steps, and what is made of records.
+//!
+//! - [`clock`], [`record`], [`ring`], [`recorder`]: what threads write while they work.
+//! - [`control`]: which steps a capture takes; [`request`]: what it was asked for.
+//! - [`paths`], [`folder`]: where files may go.
+//! - [`describe`]: what ops are and cost, given by the engine.
+//! - [`trace`], [`summary`]: records as a Chrome trace, and as tables.
+//! - [`profiler`]: all of it joined: one capture at a time, written by a thread of its own.
 
+pub mod clock;
+pub mod control;
+pub mod describe;
+pub mod folder;
+pub mod paths;
+pub mod profiler;
+pub mod record;
 pub mod recorder;
+pub mod request;
+pub mod ring;
+pub mod summary;
+pub mod trace;
+pub mod validate;

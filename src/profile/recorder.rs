@@ -1,100 +1,140 @@
-//! A bounded ring of fixed-size records, written by the thread that runs steps.
+//! What a thread records with: its ring (the flight recorder, always on), and the hook that opens
+//! and closes captures around steps.
 //!
 //! Off costs a branch; on costs two clock readings an op and no allocation. A full ring forgets
 //! its oldest records and counts them.
 
-use std::time::Instant;
+use std::fmt;
+use std::sync::Arc;
 
-/// What a record is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// A device step; `id` is the step number, `arg` its tokens.
-    Step,
-    /// One op of the plan; `id` is its index in the plan, `arg` the step number.
-    Op,
+use super::clock;
+pub use super::record::{Counter, Event, Mark, Record, Stage, two};
+use super::ring::{Ring, Writer};
+
+/// Hears when steps begin and end, on the thread that runs them; must return at once.
+pub trait StepHook: Send + Sync {
+    fn step_begins(&self, stage: Stage, now_ns: u64);
+    fn step_ends(&self, now_ns: u64);
 }
 
-/// One span on the process's monotonic clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
-    pub event: Event,
-    pub id: u32,
-    pub arg: u64,
-    /// Nanoseconds since the recorder's origin.
-    pub start_ns: u64,
-    pub end_ns: u64,
-}
-
-/// The ring. `Recorder::off()` records nothing.
-#[derive(Debug)]
+/// One thread's recorder. `Recorder::off()` records nothing.
 pub struct Recorder {
-    origin: Instant,
-    ring: Vec<Record>,
-    capacity: usize,
-    next: usize,
-    dropped: u64,
+    writer: Option<Writer>,
+    hook: Option<Arc<dyn StepHook>>,
+    /// Records before this one have been forgotten by [`Recorder::clear`].
+    cleared: u64,
     pub step: u64,
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let capacity = self.writer.as_ref().map_or(0, |w| w.ring().capacity());
+        write!(f, "Recorder {{ capacity: {capacity}, step: {} }}", self.step)
+    }
 }
 
 impl Recorder {
     /// A recorder that keeps nothing.
     pub fn off() -> Self {
-        Self::with_capacity(0)
+        Recorder { writer: None, hook: None, cleared: 0, step: 0 }
     }
 
     /// A recorder that keeps the last `capacity` records.
     pub fn with_capacity(capacity: usize) -> Self {
-        Recorder {
-            origin: Instant::now(),
-            ring: Vec::with_capacity(capacity),
-            capacity,
-            next: 0,
-            dropped: 0,
-            step: 0,
-        }
+        let writer = (capacity > 0).then(|| Writer::new(capacity));
+        Recorder { writer, ..Self::off() }
+    }
+
+    /// The same, telling `hook` of every step.
+    pub fn with_hook(capacity: usize, hook: Arc<dyn StepHook>) -> Self {
+        Recorder { hook: Some(hook), ..Self::with_capacity(capacity) }
     }
 
     pub fn is_on(&self) -> bool {
-        self.capacity > 0
+        self.writer.is_some()
     }
 
-    /// Nanoseconds since the origin, or 0 when off.
+    /// Its ring, for readers on other threads; `None` when off.
+    pub fn ring(&self) -> Option<&Arc<Ring>> {
+        self.writer.as_ref().map(Writer::ring)
+    }
+
+    /// Nanoseconds of the monotonic clock, or 0 when off.
     #[inline]
     pub fn now(&self) -> u64 {
-        if self.is_on() { self.origin.elapsed().as_nanos() as u64 } else { 0 }
+        if self.is_on() { clock::now_ns() } else { 0 }
     }
 
     #[inline]
     pub fn record(&mut self, event: Event, id: u32, arg: u64, start_ns: u64, end_ns: u64) {
-        if !self.is_on() {
-            return;
-        }
-        let record = Record { event, id, arg, start_ns, end_ns };
-        if self.ring.len() < self.capacity {
-            self.ring.push(record);
-        } else {
-            self.ring[self.next] = record;
-            self.dropped += 1;
-        }
-        self.next = (self.next + 1) % self.capacity;
+        self.push(&Record { event, extra: 0, id, arg, start_ns, end_ns });
     }
 
-    /// Records oldest first.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
-        let full = self.ring.len() == self.capacity;
-        let split = if full { self.next } else { 0 };
-        self.ring[split..].iter().chain(&self.ring[..split])
+    /// Records a whole record, for events that have an `extra`.
+    #[inline]
+    pub fn push(&mut self, record: &Record) {
+        if let Some(writer) = &mut self.writer {
+            writer.push(record);
+        }
+    }
+
+    /// A span that began at `start_ns` and ends now.
+    #[inline]
+    pub fn since(&mut self, event: Event, id: u32, arg: u64, start_ns: u64) {
+        if self.is_on() {
+            self.record(event, id, arg, start_ns, clock::now_ns());
+        }
+    }
+
+    /// A counter's value, now.
+    #[inline]
+    pub fn count(&mut self, counter: Counter, value: u64) {
+        if self.is_on() {
+            let now = clock::now_ns();
+            self.push(&Record::instant(Event::Memory, counter as u32, value, now));
+        }
+    }
+
+    /// Something worth a mark, now.
+    pub fn mark(&mut self, mark: Mark, arg: u64) {
+        if self.is_on() {
+            let now = clock::now_ns();
+            self.push(&Record::instant(Event::Marker, mark as u32, arg, now));
+        }
+    }
+
+    /// A step of `stage` began at `begun_ns`: captures open here. Pair with
+    /// [`Recorder::step_ends`].
+    #[inline]
+    pub fn step_begins(&self, stage: Stage, begun_ns: u64) {
+        if let Some(hook) = &self.hook {
+            hook.step_begins(stage, begun_ns);
+        }
+    }
+
+    /// The step has ended, well or not: captures close here.
+    #[inline]
+    pub fn step_ends(&self) {
+        if let Some(hook) = &self.hook {
+            hook.step_ends(clock::now_ns());
+        }
+    }
+
+    /// Records kept, oldest first.
+    pub fn records(&self) -> std::vec::IntoIter<Record> {
+        let read = |ring: &Arc<Ring>| ring.from(self.cleared).read_all();
+        self.ring().map(read).unwrap_or_default().into_iter()
     }
 
     /// Records that the ring has forgotten.
     pub fn dropped(&self) -> u64 {
-        self.dropped
+        self.ring().map_or(0, |ring| {
+            ring.written().saturating_sub(self.cleared).saturating_sub(ring.capacity() as u64)
+        })
     }
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.ring.clear();
-        self.next = 0;
-        self.dropped = 0;
+        self.cleared = self.ring().map_or(0, |r| r.written());
     }
 }

@@ -9,6 +9,7 @@ use super::queues::{Commands, Queues};
 use super::{Flushed, Refused, Report, Shutdown};
 use crate::engine::core::Engine;
 use crate::engine::request::{FinishReason, Finished, GenerateRequest, Update};
+use crate::engine::trace;
 use crate::error::{Error, Kind, Result};
 use crate::scheduler::{End, Finish};
 
@@ -73,14 +74,19 @@ impl Worker<'_> {
             let idle = engine.idle();
             self.health.enter(if idle { Phase::Idle } else { Phase::Commands });
             let most = if idle { usize::MAX } else { REQUESTS_PER_STEP };
+            let start = engine.recorder.now();
             let commands = self.queues.take(idle && self.shutdown.is_none(), most);
             self.health.enter(Phase::Commands);
+            let start = trace::waited(&mut engine.recorder, idle, start);
             self.obey(&mut engine, commands);
+            engine.recorder.since(trace::Kind::Commands, 0, 0, start);
             if engine.idle() && self.shutdown.is_some() {
                 return Ok(());
             }
             let stepped = self.step(&mut engine);
-            self.health.publish(&engine.scheduler().metrics());
+            let metrics = engine.scheduler().metrics();
+            trace::count(&mut engine.recorder, &metrics);
+            self.health.publish(&metrics);
             self.send();
             stepped?;
         }

@@ -1,0 +1,163 @@
+//! One trace file with its summary, from its first event to its name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::Source;
+use crate::error::Result;
+use crate::profile::clock::Base;
+use crate::profile::folder::Folder;
+use crate::profile::record::Record;
+use crate::profile::trace::names::TRACE;
+use crate::profile::trace::rows::{Rows, Setting};
+use crate::profile::trace::sink::Sink;
+
+/// A file being written.
+pub struct Output {
+    folder: Arc<Folder>,
+    stem: String,
+    sink: Sink,
+    rows: Rows,
+    text: String,
+    pub records: u64,
+    pub source_lost: u64,
+}
+
+/// What a finished file is.
+pub struct Finished {
+    pub trace: PathBuf,
+    pub bytes: u64,
+    pub summary: PathBuf,
+    pub table: String,
+    pub steps: Vec<u64>,
+    pub lost: u64,
+    pub left_out: u64,
+}
+
+/// What all files of a capture say of themselves.
+#[derive(Debug, Clone)]
+pub struct Heading {
+    pub base: Base,
+    pub label: String,
+    pub ranks: String,
+    pub stage: Option<&'static str>,
+}
+
+/// Text is handed to the compressor in pieces of about this size.
+const PIECE: usize = 16 << 10;
+
+impl Output {
+    pub fn create(
+        folder: &Arc<Folder>,
+        stem: String,
+        limits: (u64, bool),
+        setting: Setting,
+        heading: &Heading,
+    ) -> Result<Output> {
+        let mut sink =
+            Sink::create(Arc::clone(folder), &format!("{stem}{TRACE}"), limits.0, limits.1)?;
+        let base = &heading.base;
+        let device = setting.model.as_ref().map(|m| m.device().to_owned());
+        let about = json!({
+            "program": "pacer",
+            "version": env!("CARGO_PKG_VERSION"),
+            "command": heading.label,
+            "ranks": heading.ranks,
+            "stage": heading.stage,
+            "device": device,
+            "times": if device.as_deref() == Some("emulated") { "projected" } else { "measured" },
+            "clock": {
+                "name": "CLOCK_MONOTONIC",
+                "monotonic_ns": base.monotonic_ns,
+                "realtime_ns": base.realtime_ns,
+                "boot": base.boot,
+            },
+        });
+        sink.end(&format!(
+            "{{\n\"schemaVersion\": 1,\n\"displayTimeUnit\": \"ms\",\n\
+             \"baseTimeNanoseconds\": {},\n\"pacer\": {about},\n\"traceEvents\": [",
+            base.realtime_ns
+        ))?;
+        let rows = Rows::new(setting, base.monotonic_ns);
+        let (folder, text) = (Arc::clone(folder), String::new());
+        Ok(Output { folder, stem, sink, rows, text, records: 0, source_lost: 0 })
+    }
+
+    /// Adds a record of `source`.
+    pub fn push(&mut self, _source: Source, record: &Record) -> Result<()> {
+        self.records += 1;
+        self.rows.record(record);
+        if self.rows.out.len() >= PIECE {
+            self.drain()?;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        if self.rows.out.is_empty() {
+            return Ok(());
+        }
+        let fits = !self.sink.full();
+        self.rows.out.take(&mut self.text, fits);
+        self.sink.push(&self.text).map(drop)
+    }
+
+    /// Ends the file and writes the summary beside it.
+    pub fn finish(mut self, label: &str) -> Result<Finished> {
+        self.drain()?;
+        let left_out = self.sink.left_out();
+        // Names of rows are few and go in even if the file is full.
+        self.rows.end(label);
+        self.rows.out.take(&mut self.text, true);
+        self.sink.end(&self.text)?;
+        let lost = self.source_lost;
+        let end =
+            json!({"records": self.records, "lost_records": lost, "left_out_bytes": left_out});
+        self.sink.end(&format!("\n],\n\"pacerEnd\": {end}\n}}\n"))?;
+        let (trace, bytes) = self.sink.finish()?;
+        let mut summary = self.rows.summary.json();
+        summary["trace"] = json!(trace.file_name().and_then(|n| n.to_str()));
+        summary["records"] = end;
+        let name = format!("{}.summary.json", self.stem);
+        write_json(&self.folder, &name, &summary)?;
+        Ok(Finished {
+            trace,
+            bytes,
+            summary: self.folder.path_of(&name),
+            table: self.rows.summary.text(),
+            steps: self.rows.summary.steps().to_vec(),
+            lost,
+            left_out,
+        })
+    }
+}
+
+/// Writes a small file whole or not at all.
+fn write_json(folder: &Folder, name: &str, value: &Value) -> Result<()> {
+    use std::io::Write;
+    let partial = format!("{name}.{}.tmp", std::process::id());
+    folder.remove(&partial);
+    let mut file = folder.create(&partial)?;
+    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if let Err(error) = written {
+        folder.remove(&partial);
+        return Err(crate::error::Error::io(folder.path_of(name), &error));
+    }
+    folder.rename(&partial, name)
+}
+
+impl Finished {
+    pub fn json(&self) -> Value {
+        json!({
+            "trace": self.trace.display().to_string(),
+            "bytes": self.bytes,
+            "summary": self.summary.display().to_string(),
+            "steps": self.steps,
+            "lost_records": self.lost,
+            "left_out_bytes": self.left_out,
+        })
+    }
+}

@@ -1,0 +1,274 @@
+//! The thread of a capture: reads the rings, sorts records into files by time, ends the files.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::output::{Finished, Heading, Output};
+use super::{Answer, Shared, Source, captured, lock};
+use crate::error::Result;
+use crate::profile::clock::{self, Base};
+use crate::profile::control::{FILES, Phase, Segment, Status};
+use crate::profile::folder::Folder;
+use crate::profile::record::Record;
+use crate::profile::request::ProfileRequest;
+use crate::profile::ring::{Cursor, Ring};
+use crate::profile::trace::names::stem;
+use crate::profile::trace::rows::Setting;
+
+/// A capture in progress.
+pub struct Job {
+    token: u64,
+    id: String,
+    label: String,
+    outputs: [Option<Output>; FILES],
+    done: Vec<Finished>,
+    cursors: Vec<(Source, Arc<Ring>, Cursor)>,
+    /// Segments with the rounds since they were handed out: records of a closed one may still
+    /// come.
+    segments: Vec<(u32, Segment)>,
+    /// Records that others may still have to be put before.
+    pending: Vec<(Source, Record)>,
+    full: [bool; FILES],
+    stopping_since: Option<Instant>,
+    records: Vec<Record>,
+}
+
+/// How often rings are read.
+const POLL: Duration = Duration::from_millis(10);
+/// A record may be in its ring so much later than the time it ended at.
+const LATE_NS: u64 = 2_000_000;
+/// Rounds after which no record of a closed segment is waiting any more.
+const OLD: u32 = 4;
+/// A step that lasts longer than this after a stop is cut.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+impl Job {
+    pub fn new(
+        shared: &Shared,
+        request: &ProfileRequest,
+        id: &str,
+        folder: Arc<Folder>,
+        status: &Status,
+    ) -> Result<Job> {
+        let options = &shared.options;
+        let setting = shared.setting(request);
+        let base = Base::read();
+        let stages = request.wanted.by_stage;
+        let mut outputs = [None, None];
+        for (file, output) in outputs.iter_mut().enumerate() {
+            let stage = stages.map(|_| ["EXTEND", "DECODE"][file]);
+            if !stages.map_or(file == 0, |s| s[file]) || !request.activities.timeline() {
+                continue;
+            }
+            let heading = Heading {
+                base: base.clone(),
+                label: options.label.clone(),
+                ranks: options.ranks.suffix(),
+                stage,
+            };
+            let stem = stem(request.prefix.as_deref(), id, &options.ranks, stage);
+            let limits = (options.cap_bytes, options.replace);
+            *output = Some(Output::create(&folder, stem, limits, setting.clone(), &heading)?);
+        }
+        let sources = lock(&shared.rest).sources.clone();
+        let cursors = sources.into_iter().map(|(source, ring)| {
+            let cursor = ring.from_now();
+            (source, ring, cursor)
+        });
+        Ok(Job {
+            token: status.token,
+            id: id.to_owned(),
+            label: options.label.clone(),
+            outputs,
+            done: Vec::new(),
+            cursors: cursors.collect(),
+            segments: Vec::new(),
+            pending: Vec::new(),
+            full: [false; FILES],
+            stopping_since: None,
+            records: Vec::new(),
+        })
+    }
+
+    /// One look at the rings. True if all is written that will ever be.
+    fn round(&mut self, shared: &Shared) -> Result<bool> {
+        let now = clock::now_ns();
+        let ends: Vec<u64> = self.cursors.iter().map(|c| c.1.written()).collect();
+        let (segments, full, status) = {
+            // After the rings' ends, so that every segment of a record read below is known.
+            let mut control = lock(&shared.control);
+            let (segments, full) = control.segments(self.token);
+            (segments, full, control.status())
+        };
+        if status.token != self.token {
+            return Ok(true);
+        }
+        self.segments.retain_mut(|s| {
+            s.0 += 1;
+            s.0 < OLD && s.1.to_ns != u64::MAX
+        });
+        self.segments.extend(segments.into_iter().map(|s| (0, s)));
+        for (index, end) in ends.into_iter().enumerate() {
+            self.read(index, end);
+        }
+        let ending = self.full.iter().zip(&self.outputs).any(|(full, o)| *full && o.is_some());
+        self.sort_out(if ending { u64::MAX } else { now.saturating_sub(LATE_NS) })?;
+        let over = self.full == [true; FILES];
+        for file in 0..FILES {
+            if let Some(output) = self.outputs[file].take_if(|_| self.full[file]) {
+                self.end(output)?;
+            }
+        }
+        self.full = full;
+        self.watch_stop(shared, &status);
+        Ok(over)
+    }
+
+    /// Reads the ring of cursor `index` up to record number `end`.
+    fn read(&mut self, index: usize, end: u64) {
+        let (source, _, cursor) = &mut self.cursors[index];
+        let lost = cursor.lost;
+        let left = end.saturating_sub(cursor.position());
+        self.records.clear();
+        cursor.read(left as usize, &mut self.records);
+        self.pending.extend(self.records.iter().map(|r| (*source, *r)));
+        let missed = cursor.lost - lost;
+        if missed > 0 {
+            self.outputs.iter_mut().flatten().for_each(|o| o.source_lost += missed);
+        }
+    }
+
+    /// Puts records that ended by `horizon_ns` into their files, in the order in which they
+    /// ended: what led to a step comes before it, whichever ring it was in.
+    fn sort_out(&mut self, horizon_ns: u64) -> Result<()> {
+        self.pending.sort_by_key(|(_, record)| record.end_ns);
+        let ready = self.pending.partition_point(|(_, r)| r.end_ns <= horizon_ns);
+        for (source, record) in self.pending.drain(..ready) {
+            for (file, output) in self.outputs.iter_mut().enumerate() {
+                let of = |s: &(u32, Segment)| s.1.file == file && belongs(source, &record, &s.1);
+                if let Some(output) = output
+                    && self.segments.iter().any(of)
+                {
+                    output.push(source, &record)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a file; one without any step or record leaves nothing behind.
+    fn end(&mut self, output: Output) -> Result<()> {
+        if output.records > 0 {
+            self.done.push(output.finish(&self.label)?);
+        }
+        Ok(())
+    }
+
+    fn watch_stop(&mut self, shared: &Shared, status: &Status) {
+        if status.phase != Phase::Stopping {
+            return;
+        }
+        let since = *self.stopping_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > PATIENCE {
+            lock(&shared.control).force(self.token, clock::now_ns());
+        }
+    }
+
+    /// The answer to whoever stops the capture.
+    fn answer(&self, outcome: &Result<()>, status: &Status) -> Answer {
+        if let Err(error) = outcome {
+            let mut answer = Answer::failed(error);
+            answer.status = 500;
+            answer.body["state"] = json!("idle");
+            answer.body["profile_id"] = json!(self.id);
+            return answer;
+        }
+        let files: Vec<Value> =
+            self.done.iter().map(|f| json!(f.trace.display().to_string())).collect();
+        let tables: Vec<&str> = self.done.iter().map(|f| f.table.as_str()).collect();
+        Answer::new(
+            200,
+            json!({
+                "state": "idle",
+                "message": "Stop profiling.",
+                "profile_id": self.id,
+                "files": files,
+                "captured": captured(&status.captured),
+                "details": self.done.iter().map(Finished::json).collect::<Vec<_>>(),
+                "table": tables.join("\n"),
+            }),
+        )
+    }
+}
+
+/// Whether a record belongs to a segment. What the engine records must be of its captured steps;
+/// what other threads do may reach over the edges.
+fn belongs(source: Source, record: &Record, segment: &Segment) -> bool {
+    match source {
+        Source::Engine | Source::Device => {
+            segment.steps_from_ns <= record.start_ns && record.start_ns <= segment.to_ns
+        }
+        Source::Other => segment.from_ns <= record.end_ns && record.start_ns <= segment.to_ns,
+    }
+}
+
+impl Shared {
+    /// What files are told about the program.
+    pub fn setting(&self, request: &ProfileRequest) -> Setting {
+        let rest = lock(&self.rest);
+        Setting {
+            pid: std::process::id() as u64,
+            model: rest.model.clone(),
+            ceiling: rest.ceiling.clone(),
+            shapes: !request.no_shapes,
+            kernels: Arc::new(|id| format!("kernel {id}")),
+        }
+    }
+}
+
+/// Runs until the capture is written or has failed; either way the profiler is idle afterwards.
+pub fn run(shared: &Arc<Shared>, mut job: Job) {
+    step_aside();
+    let outcome = loop {
+        match job.round(shared) {
+            Ok(true) => break Ok(()),
+            Ok(false) => {}
+            Err(error) => break Err(error),
+        }
+        let rest = lock(&shared.rest);
+        // A closed window is looked at twice at once, not after the usual pause.
+        if job.full != [true; FILES] {
+            drop(shared.work.wait_timeout(rest, POLL));
+        }
+    };
+    // Whatever was not finished is removed here, before anyone is told.
+    job.outputs = [None, None];
+    let mut rest = lock(&shared.rest);
+    let status = lock(&shared.control).status();
+    let own = status.token == job.token;
+    let answer = job.answer(&outcome, &status);
+    if own {
+        lock(&shared.control).finished(job.token);
+    }
+    let told = rest.take_waiting(job.token);
+    if own {
+        rest.last = Some((answer.clone(), !told.is_empty()));
+    }
+    drop(rest);
+    if own {
+        shared.nvidia(super::NVIDIA_ON, super::NVIDIA_OFF);
+        shared.nvidia(super::NVIDIA_WANTED, super::NVIDIA_OFF);
+    }
+    told.into_iter().for_each(|reply| reply(answer.clone()));
+}
+
+/// Lets the threads that serve go first: writing a trace can wait.
+fn step_aside() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: 0 means the calling thread on Linux; the call changes its priority only.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+    }
+}

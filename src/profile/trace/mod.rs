@@ -1,0 +1,12 @@
+//! Records as a Chrome trace that ui.perfetto.dev and chrome://tracing open.
+//!
+//! - [`names`]: what files are called.
+//! - [`json`]: single events as text.
+//! - [`sink`]: a compressed file that grows to a cap and appears whole or not at all.
+//! - [`rows`]: records as events, on rows for HTTP, requests, scheduler, steps, layers, ops,
+//!   device streams and memory.
+
+pub mod json;
+pub mod names;
+pub mod rows;
+pub mod sink;
