@@ -98,7 +98,7 @@ typedef struct SoftcapParams {
 typedef struct RopeAnglesParams {
   u64 turns;       // [half] u64: the fraction of a turn per position, inv_freq / 2 pi, times 2^64
   u64 positions;   // [rows] u32
-  u64 angles;      // [rows] blocks of 32 * even(ceil(half / 8)) f32, see rope.cu
+  u64 angles;      // [rows] blocks of 16 * even(ceil(half / 8)) f32, see rope.cu
   u32 rows;
   u32 half;        // rotated pairs of a head
   f32 scale;       // multiplies cosine and sine
@@ -202,7 +202,7 @@ typedef struct SampleRow {
   f32 repetition;  // penalties; 1, 0 and 0: none
   f32 frequency;
   f32 presence;
-  u32 changes;     // where this row's changes begin; they end where the next row's begin
+  u32 changes;     // where this row's begin; they end where the next row's begin
 } SampleRow;
 
 // sample.cu: logit changes in place, then one token a row.
