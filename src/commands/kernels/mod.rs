@@ -2,7 +2,9 @@
 //! implements `Run` under the name `kernels NAME`, and one line in [`COMMANDS`].
 
 mod arguments;
+pub mod check;
 pub mod emulate;
+pub mod list;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
 
@@ -10,7 +12,11 @@ use super::{Command, find_in, help, out};
 use crate::error::Result;
 
 /// The commands of the group, in the order of `pacer kernels --help`.
-pub const COMMANDS: &[Command] = &[Command::of::<emulate::Emulate>()];
+pub const COMMANDS: &[Command] = &[
+    Command::of::<list::List>(),
+    Command::of::<check::Check>(),
+    Command::of::<emulate::Emulate>(),
+];
 
 const PREFIX: &str = "kernels ";
 
