@@ -309,7 +309,11 @@ fn the_program_refuses_with_2() {
         (&["bench-one-batch", "--bogus"], "error: unknown flag --bogus"),
         (&["--bench-one-batch", "--repeat", "0"], "error: --repeat 0: expected a whole number"),
         (&["bench-one-batch", "--tp", "4"], "error: --tp-size 4: not available"),
-        (&["bench-one-batch", "--profile"], "error: --profile: not available in this build"),
+        (&["bench-one-batch", "--profile-steps", "2"], "error: --profile-steps: give --profile"),
+        (
+            &["bench-one-batch", "--profile", "--profile-prefix", "../x"],
+            "error: --profile-prefix \"../x\": only letters, digits and",
+        ),
         (&["help", "nonsense"], "error: unknown command nonsense"),
         (&["calibrate", "--threads", "0"], "error: --threads 0: expected a whole number"),
     ] {

@@ -10,9 +10,11 @@ pub mod generate;
 pub mod help;
 pub mod info;
 pub mod load;
+pub mod merge_traces;
 pub mod model_flags;
 pub mod nearest;
 pub mod out;
+pub mod profile;
 pub mod progress;
 pub mod serve;
 pub mod values;
@@ -58,6 +60,8 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<serve::Serve>(),
     Command::of::<generate::Generate>(),
     Command::of::<bench_one_batch::BenchOneBatch>(),
+    Command::of::<profile::Profile>(),
+    Command::of::<merge_traces::MergeTraces>(),
     Command::of::<calibrate::Calibrate>(),
     Command::of::<info::Info>(),
 ];

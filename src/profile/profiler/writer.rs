@@ -68,7 +68,8 @@ impl Job {
                 ranks: options.ranks.suffix(),
                 stage,
             };
-            let stem = stem(request.prefix.as_deref(), id, &options.ranks, stage);
+            let named = || stem(request.prefix.as_deref(), id, &options.ranks, stage);
+            let stem = request.stem.clone().unwrap_or_else(named);
             let limits = (options.cap_bytes, options.replace);
             *output = Some(Output::create(&folder, stem, limits, setting.clone(), &heading)?);
         }
