@@ -1,4 +1,5 @@
-//! The GPU device: ops become launches of Pacer's own kernels.
+//! The GPU device: ops become launches of Pacer's own kernels through a small [`driver`].
 
 pub mod abi;
+pub mod driver;
 pub mod registry;

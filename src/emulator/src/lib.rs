@@ -6,6 +6,7 @@
 pub mod card;
 mod error;
 mod exec;
+pub mod host;
 pub mod isa;
 mod lower;
 mod memory;

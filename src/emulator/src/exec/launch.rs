@@ -102,7 +102,7 @@ pub fn launch(
     run_grid(module, &env, spec.threads)
 }
 
-fn check(k: &Kernel, spec: &LaunchSpec<'_>) -> Result<(), String> {
+pub(crate) fn check(k: &Kernel, spec: &LaunchSpec<'_>) -> Result<(), String> {
     let threads = spec.block.iter().try_fold(1u32, |n, d| n.checked_mul(*d)).unwrap_or(u32::MAX);
     if threads == 0 || threads > 1024 {
         return Err(format!("a block of {:?} threads; 1 to 1024 fit", spec.block));

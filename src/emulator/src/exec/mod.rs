@@ -26,6 +26,7 @@ mod warp;
 mod wgmma;
 
 pub use counters::Counters;
+pub(crate) use launch::check;
 pub use launch::{Checks, LaunchSpec, Report, launch};
 
 /// Why a group of lanes does not run.
