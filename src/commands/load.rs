@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::model_flags::{Chunking, DtypeChoice, LoadFormat, ModelFlags, SchedulePolicy};
+use super::model_flags::{
+    Chunking, DeviceChoice, DtypeChoice, LoadFormat, ModelFlags, SchedulePolicy,
+};
 use super::out;
 use super::progress::Progress;
 use crate::device::Device;
 use crate::device::cpu::{CpuDevice, CpuOptions};
+use crate::device::null::NullDevice;
 use crate::engine::Engine;
 use crate::engine::model::Model;
 use crate::engine::options::{self, EngineOptions, ModelOptions};
@@ -66,6 +69,9 @@ pub fn engine_options(flags: &ModelFlags) -> EngineOptions {
 
 /// The device that the flags name. In this build that is the CPU.
 pub fn device(flags: &ModelFlags) -> Result<Box<dyn Device>> {
+    if flags.device == DeviceChoice::Null {
+        return Ok(Box::new(NullDevice::default()));
+    }
     let weights = model_options(flags).dtype;
     let options = CpuOptions { threads: flags.threads, weights, ..CpuOptions::default() };
     Ok(Box::new(CpuDevice::new(options)?))

@@ -23,7 +23,10 @@ choice! {
 
 choice! {
     /// Where the model runs; `auto` is a usable GPU, else the CPU.
-    DeviceChoice { Auto = "auto", Cuda = "cuda", Cpu = "cpu", Emulated = "emulated" }
+    /// `null` computes nothing and answers at once: what is left is the cost of everything else.
+    DeviceChoice {
+        Auto = "auto", Cuda = "cuda", Cpu = "cpu", Emulated = "emulated", Null = "null"
+    }
 }
 
 choice! {
@@ -188,7 +191,8 @@ macro_rules! with_model_flags {
                 from_str_fn($crate::commands::values::whole::<1, { 1 << 30 }>))]
             context_length: Option<usize>,
 
-            /// auto or cpu; cuda and emulated are not available in this build (default auto)
+            /// auto, cpu, or null: no device, random answers at once, to measure the rest; cuda and
+            /// emulated are not available in this build (default auto)
             #[argh(option, arg_name = "DEVICE", default = "Default::default()")]
             device: $crate::commands::model_flags::DeviceChoice,
 
@@ -302,7 +306,7 @@ macro_rules! with_model_flags {
                 one_rank("--dp-size", self.dp_size)?;
                 one_rank("--ep-size", self.ep_size)?;
                 if matches!(self.device, DeviceChoice::Cuda | DeviceChoice::Emulated) {
-                    return Err(unavailable("--device", self.device, "auto, cpu"));
+                    return Err(unavailable("--device", self.device, "auto, cpu, null"));
                 }
                 if self.base_gpu_id != 0 {
                     return Err(unavailable("--base-gpu-id", self.base_gpu_id, "0"));
