@@ -1,6 +1,8 @@
 //! What the records of a file come to: time by stage, op, layer and kernel against its floor, and
 //! what the engine did when no op ran.
 
+pub mod findings;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -273,6 +275,7 @@ impl Summary {
             "layers": layers.collect::<Vec<_>>(),
             "kernels": slowest_first(kernels.collect()),
             "idle_by_cause_s": idle,
+            "findings": findings::json(&self.findings()),
             "requests": plain(&self.requests),
             "time_to_first_token": self.ttft_json(),
             "counters": counters,
@@ -302,6 +305,9 @@ impl Summary {
             }
             text.pop();
             text.push('\n');
+        }
+        for (i, finding) in self.findings().iter().enumerate() {
+            let _ = writeln!(text, "{}. {}", i + 1, finding.text);
         }
         if self.ttft.count > 0 {
             let count = self.ttft.count as f64;

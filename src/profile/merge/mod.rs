@@ -138,22 +138,29 @@ impl Visitor for Heading {
 }
 
 /// Where each file's events go: its label, and what to add to its times so that all count from
-/// the earliest file's beginning.
+/// the earliest file's beginning. Files of one boot are put side by side by the monotonic clock;
+/// boots, by the system clock of the first file of each.
 fn places(files: &[String], headings: &[Heading]) -> Vec<Place> {
-    let first = headings.iter().find_map(|h| h.base.clone());
-    let shift = |heading: &Heading| -> i64 {
-        let (Some(base), Some(first)) = (&heading.base, &first) else { return 0 };
-        base.monotonic_ns as i64 + base.offset_to(first) - first.monotonic_ns as i64
+    let same_boot = |base: &Base| {
+        let others = headings.iter().filter_map(|h| h.base.as_ref());
+        let mut known = others.filter(|o| !base.boot.is_empty() && o.boot == base.boot);
+        known.next().unwrap_or(base).clone()
     };
-    let shifts: Vec<i64> = headings.iter().map(shift).collect();
-    let earliest = shifts.iter().copied().min().unwrap_or(0);
+    // The system's time at the beginning of each file; without a clock it is the earliest's.
+    let start = |heading: &Heading| {
+        let base = heading.base.as_ref()?;
+        let first = same_boot(base);
+        Some(base.monotonic_ns as i64 + first.realtime_ns as i64 - first.monotonic_ns as i64)
+    };
+    let starts: Vec<Option<i64>> = headings.iter().map(start).collect();
+    let earliest = starts.iter().flatten().copied().min().unwrap_or(0);
     let place = |(index, name): (usize, &String)| {
         let ranks = Ranks::of_file(name).unwrap_or_default();
         Place {
             index: index as u64,
             label: ranks.label(),
             sort_index: ranks.sort_index(),
-            shift_ns: shifts[index] - earliest,
+            shift_ns: starts[index].map_or(0, |at| at - earliest),
         }
     };
     files.iter().enumerate().map(place).collect()

@@ -140,6 +140,7 @@ impl<R: Read> Scanner<R> {
     /// Passes over one value, with its text to `to` if it is to be kept and not too large.
     fn value(&mut self, to: &mut Vec<u8>, keep: bool) -> Result<()> {
         let mut state = State::default();
+        self.peek()?;
         loop {
             if !self.fill()? {
                 let whole = state.depth == 0 && !state.text && state.begun;

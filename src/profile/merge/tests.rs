@@ -64,8 +64,8 @@ fn trace(monotonic: u64, real: u64, boot: &str) -> Value {
 fn ranks_keep_apart_and_clocks_meet() {
     let place = Place::new("ranks");
     place.write("p-1.5-TP-0-DP-1.trace.json.gz", &trace(1000, 900_000, "here"));
-    place.write("p-1.5-TP-1-DP-0.trace.json.gz", &trace(51_000, 1, "here"));
-    // Another machine: 950_000 on the system clock is 51_000 on the first one's.
+    place.write("p-1.5-TP-1-DP-0.trace.json.gz", &trace(51_000, 950_010, "here"));
+    // Another machine: 950_000 on the system clock, which the machine before has at 50_990.
     place.write("p-1.5-TP-0-DP-0.trace.json.gz", &trace(7, 950_000, "there"));
     place.write("1.55-TP-0.trace.json.gz", &trace(1, 1, "x"));
     place.write("merged-1.5-TP-0.trace.json.gz", &trace(1, 1, "x"));
@@ -88,7 +88,7 @@ fn ranks_keep_apart_and_clocks_meet() {
         .map(|e| (e["pid"].as_str().unwrap(), e["ts"].as_f64().unwrap()))
         .collect();
     let (a, b, c) = ("[TP00-DP00] 77", "[TP01-DP00] 77", "[TP00-DP01] 77");
-    assert_eq!(starts, [(a, 51.5), (b, 51.5), (c, 1.5)]);
+    assert_eq!(starts, [(a, 51.49), (b, 51.5), (c, 1.5)]);
     let sorts: Vec<u64> = events.iter().filter_map(|e| e["args"]["sort_index"].as_u64()).collect();
     assert_eq!(sorts, [0, 4, 100, 4, 100_000_000, 4]);
     let report = validate(&trace).unwrap();

@@ -91,7 +91,7 @@ const REMEMBERED: usize = 1 << 16;
 impl Rows {
     /// `origin_ns` is the time that the file's times count from.
     pub fn new(setting: Setting, origin_ns: u64) -> Rows {
-        Rows {
+        let mut rows = Rows {
             out: Events::new(origin_ns),
             summary: Summary::new(setting.ceiling.clone()),
             setting,
@@ -103,7 +103,13 @@ impl Rows {
             launches: HashMap::new(),
             flows: 0,
             tracks: BTreeMap::new(),
+        };
+        let memory = rows.setting.model.as_ref().map(|m| m.memory()).unwrap_or_default();
+        for (counter, bytes) in memory {
+            let (id, at) = (counter as u32, origin_ns);
+            rows.counter(&Record::instant(Event::Memory, id, bytes, at));
         }
+        rows
     }
 
     fn row(&mut self, track: Track) -> Row {
