@@ -1,5 +1,6 @@
 //! The GPU device: ops become launches of Pacer's own kernels through a small [`driver`].
 
 pub mod abi;
+pub mod choose;
 pub mod driver;
 pub mod registry;
