@@ -312,7 +312,7 @@ fn the_program_refuses_with_2() {
         (&["bench-one-batch", "--profile-steps", "2"], "error: --profile-steps: give --profile"),
         (
             &["bench-one-batch", "--profile", "--profile-prefix", "../x"],
-            "error: --profile-prefix \"../x\": only letters, digits and",
+            "error: --profile-prefix \"../x\": it begins with a dot",
         ),
         (&["help", "nonsense"], "error: unknown command nonsense"),
         (&["calibrate", "--threads", "0"], "error: --threads 0: expected a whole number"),
