@@ -17,8 +17,9 @@ probe() {
         curl -s -o /dev/null -w '%{http_code} %{time_total}\n' --max-time 5 \
             "http://127.0.0.1:$port/health" || echo "000 5"
         sleep 0.2
-    done | awk '{n++; if ($1 == 200) ok++; t[n] = $2} END {asort(t); printf \
-        "  others: %d of %d answered, p50 %.1f ms, p99 %.1f ms\n", ok, n, t[int(n/2)+1]*1e3, t[int(n*0.99)+1]*1e3}'
+    done | sort -n -k 2 | awk '{if ($1 == 200) ok++; t[NR] = $2 * 1e3} END {
+        printf "  others: %d of %d answered, p50 %.1f ms, p99 %.1f ms\n", \
+            ok, NR, t[int(NR / 2) + 1], t[int(NR * 0.99) + 1]}'
 }
 for mode in "-H head" "-B body"; do
     set -- $mode
