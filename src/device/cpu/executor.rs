@@ -1,7 +1,7 @@
 //! A loaded model: checks a batch, walks the plan over buffers allocated once, records each op.
 
 use super::attention;
-use super::check::check_batch;
+use crate::device::check::check_batch;
 use super::kv_cache::{Element, KvCache, zeros};
 use super::matmul::Scratch;
 use super::moe;

@@ -5,7 +5,6 @@
 //! sequence alone: not on the batch, the chunk it arrives in, its pages, or the threads.
 
 pub mod attention;
-mod check;
 mod decode;
 mod executor;
 mod info;
@@ -19,7 +18,6 @@ mod prepare;
 pub mod reference;
 mod run;
 pub mod simd;
-mod validate;
 
 use std::sync::Arc;
 

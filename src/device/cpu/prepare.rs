@@ -10,7 +10,7 @@ use super::matmul::{self, Mode, PackPart, PackedMatrix, Scratch};
 use super::ops::rope::Angles;
 use super::pool::Pool;
 use super::simd::Isa;
-use super::validate::validate;
+use crate::device::validate::validate;
 use crate::device::Limits;
 use crate::error::Result;
 use crate::model::plan::{Matrix, MatrixId, Op, Part, Plan};
