@@ -1,3 +1,15 @@
 &[
+    include!("add_sm80.rs"),
+    include!("embed_sm80.rs"),
+    include!("gated_sm80.rs"),
+    include!("gather_sm80.rs"),
+    include!("logprobs_sm80.rs"),
+    include!("moe_combine_sm80.rs"),
+    include!("moe_permute_sm80.rs"),
+    include!("moe_topk_sm80.rs"),
+    include!("page_copy_sm80.rs"),
     include!("rmsnorm_sm80.rs"),
+    include!("rope_sm80.rs"),
+    include!("sample_sm80.rs"),
+    include!("softcap_sm80.rs"),
 ]
