@@ -52,6 +52,11 @@ impl Default for CpuOptions {
     }
 }
 
+/// Bytes of host memory that can be used now; 0 where that is not told.
+pub fn available_memory() -> u64 {
+    info::memory().0
+}
+
 /// The processor as a device.
 pub struct CpuDevice {
     pool: Arc<Pool>,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::abi;
 use super::driver::{DevicePtr, Driver, Pinned, Stream, pinned_bytes};
 use super::graphs::{self, Graphs};
 use super::inputs::{Counts, Inputs};
@@ -9,7 +10,6 @@ use super::kernels::{Kernel, Kernels};
 use super::launch::{Launchable, Step};
 use super::memory::Memory;
 use super::ops::Prepared;
-use super::abi;
 use crate::device::check::check_batch;
 use crate::device::{Batch, Limits, Loaded, MemoryUse};
 use crate::error::{Error, Result};
@@ -111,7 +111,8 @@ impl GpuLoaded {
         let buffer = &self.parts.plan.buffers[view.buffer];
         let wide = view.buffer == self.parts.plan.logits.buffer;
         let size = if wide { 4 } else { 2 };
-        let at = self.parts.buffers[view.buffer] + ((row * buffer.width + view.offset) * size) as u64;
+        let at =
+            self.parts.buffers[view.buffer] + ((row * buffer.width + view.offset) * size) as u64;
         let mut bytes = vec![0; view.width * size];
         self.driver.download(&mut bytes, at)?;
         let half = self.parts.dtype == Dtype::F16;
@@ -157,9 +158,10 @@ fn launch_all(
     for prepared in &parts.ops {
         step.op = prepared.first;
         let planned = &parts.plan.ops[prepared.first];
-        prepared.op.launch(&mut step).map_err(|e| {
-            e.context(format!("{} ({})", planned.scope, planned.op.name()))
-        })?;
+        prepared
+            .op
+            .launch(&mut step)
+            .map_err(|e| e.context(format!("{} ({})", planned.scope, planned.op.name())))?;
     }
     Ok(())
 }

@@ -240,8 +240,7 @@ mod tests {
         assert_eq!(words(places.spans, 12), [0, 3, 6, 0, 3, 1, 0, 2, 0, 0, 0, 0]);
         assert_eq!(words(places.tiles, 6), [0, 4, 0, 0, 1, 0]);
         assert_eq!(words(places.pages, 3), [5, 2, 7]);
-        let want =
-            Counts { tokens: 5, logits: 3, spans: 3, tiles: 3, longest: 3, deepest: 9 };
+        let want = Counts { tokens: 5, logits: 3, spans: 3, tiles: 3, longest: 3, deepest: 9 };
         assert_eq!(counts, want);
         assert!(!counts.is_decode());
     }

@@ -99,9 +99,9 @@ impl Kernels {
         };
         let function = self.driver.function(id, kernel.symbol)?;
         if kernel.shared > DEFAULT_SHARED {
-            self.driver.allow_dynamic_shared(function, kernel.shared).map_err(|e| {
-                Error::from(e).context(format!("kernel {}", kernel.symbol))
-            })?;
+            self.driver
+                .allow_dynamic_shared(function, kernel.shared)
+                .map_err(|e| Error::from(e).context(format!("kernel {}", kernel.symbol)))?;
         }
         Ok(Kernel {
             function,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::GpuOptions;
 use super::driver::{DevicePtr, Driver, Stream};
 use super::executor::{GpuLoaded, Parts};
 use super::graphs::{self, Graphs};
@@ -12,7 +13,6 @@ use super::launch::{Launchable, Prepare};
 use super::memory::{Memory, Purpose};
 use super::ops::{self, Angles, angle_bytes, tile_rows};
 use super::weights::Uploader;
-use super::GpuOptions;
 use crate::device::Limits;
 use crate::device::validate::validate;
 use crate::error::{Error, Result};
@@ -38,8 +38,7 @@ pub fn load(
     validate(plan)?;
     let mut memory = Memory::new(Arc::clone(driver));
     let mut kernels = Kernels::new(Arc::clone(driver), options.dtype);
-    let (matrices, vectors) =
-        upload(driver, &mut memory, options, plan, weights, progress)?;
+    let (matrices, vectors) = upload(driver, &mut memory, options, plan, weights, progress)?;
     weights.check()?;
     let inputs = Inputs::new(&mut memory, limits, tiling(plan)?)?;
     let buffers = buffers(&mut memory, plan, limits)?;
@@ -193,9 +192,8 @@ fn page_copy(
     kv: &[(DevicePtr, DevicePtr)],
 ) -> Result<super::executor::PageCopy> {
     let form = if plan.kv.head_dim.is_multiple_of(8) { "vec" } else { "any" };
-    let list = |of: fn(&(DevicePtr, DevicePtr)) -> DevicePtr| -> Vec<u64> {
-        kv.iter().map(of).collect()
-    };
+    let list =
+        |of: fn(&(DevicePtr, DevicePtr)) -> DevicePtr| -> Vec<u64> { kv.iter().map(of).collect() };
     Ok(super::executor::PageCopy {
         kernel: kernels.get(&format!("b16_page_copy_{form}"))?,
         k_layers: memory.list(&list(|l| l.0), "layers' keys")?,

@@ -60,9 +60,8 @@ impl Memory {
     /// As [`Memory::alloc`].
     pub fn list<T: Copy>(&mut self, items: &[T], what: &str) -> Result<DevicePtr> {
         // SAFETY: plain numbers, every byte of which is initialised.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(items.as_ptr().cast::<u8>(), size_of_val(items))
-        };
+        let bytes =
+            unsafe { std::slice::from_raw_parts(items.as_ptr().cast::<u8>(), size_of_val(items)) };
         let address = self.alloc(Purpose::Scratch, bytes.len() as u64, what)?;
         self.driver.upload(address, bytes)?;
         Ok(address)

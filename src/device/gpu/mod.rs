@@ -20,8 +20,8 @@ mod weights;
 
 use std::sync::Arc;
 
-pub use self::executor::GpuLoaded;
 use self::driver::Driver;
+pub use self::executor::GpuLoaded;
 use super::{Device, DeviceInfo, Limits, Loaded};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
@@ -85,8 +85,7 @@ impl Device for GpuDevice {
         let card = self.driver.card();
         let (major, minor) = card.capability;
         // A lost context has no memory to give.
-        let (memory_free, memory_total) =
-            self.driver.memory().unwrap_or((0, card.memory_total));
+        let (memory_free, memory_total) = self.driver.memory().unwrap_or((0, card.memory_total));
         let version = card.driver_version;
         DeviceInfo {
             kind: self.driver.kind(),

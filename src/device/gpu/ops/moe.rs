@@ -1,8 +1,8 @@
 //! A mixture of experts: router, choice, rows sorted by expert, two grouped products, weighted sum
 //! (`cuda/moe_*.cu`, `cuda/grouped_gemm.cu`). Nothing returns to the host in between.
 
-use super::gemm::{self, Shape, Tile};
 use super::act_number;
+use super::gemm::{self, Shape, Tile};
 use crate::device::gpu::abi;
 use crate::device::gpu::driver::DevicePtr;
 use crate::device::gpu::inputs::Counts;
@@ -12,14 +12,10 @@ use crate::error::{Error, Result};
 use crate::model::plan::Op;
 
 /// Tiles of grouped products, plain and gated.
-const PLAIN: [Tile; 2] = [
-    Tile { rows: 16, columns: 32, gated: false },
-    Tile { rows: 64, columns: 64, gated: false },
-];
-const GATED: [Tile; 2] = [
-    Tile { rows: 16, columns: 32, gated: true },
-    Tile { rows: 64, columns: 32, gated: true },
-];
+const PLAIN: [Tile; 2] =
+    [Tile { rows: 16, columns: 32, gated: false }, Tile { rows: 64, columns: 64, gated: false }];
+const GATED: [Tile; 2] =
+    [Tile { rows: 16, columns: 32, gated: true }, Tile { rows: 64, columns: 32, gated: true }];
 
 /// Kernels of all stages.
 struct Stages {
@@ -89,8 +85,7 @@ impl Moe {
             down: gemm::kernels(p.kernels, "grouped_gemm", &PLAIN)?,
             combine: p.kernels.half("moe_combine_vec")?,
         };
-        let (tokens, count) =
-            (p.limits.step_tokens as u64, (p.limits.step_tokens * top_k) as u64);
+        let (tokens, count) = (p.limits.step_tokens as u64, (p.limits.step_tokens * top_k) as u64);
         let spaces = Spaces {
             logits: p.scratch("router logits", tokens * experts.len() as u64 * 4)?,
             chosen: p.scratch("chosen experts", count * 4)?,
