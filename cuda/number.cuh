@@ -71,14 +71,44 @@ __device__ inline Pack<T, N> packed(const f32 (&from)[N]) {
   return to;
 }
 
+// The register type of one access of that many bytes. Loads and stores go through it: left to
+// itself the compiler splits an access of eight numbers into pieces.
+template <int BYTES>
+struct Word;
+template <>
+struct Word<2> {
+  using Type = unsigned short;
+};
+template <>
+struct Word<4> {
+  using Type = u32;
+};
+template <>
+struct Word<8> {
+  using Type = uint2;
+};
+template <>
+struct Word<16> {
+  using Type = uint4;
+};
+
 template <class T, int N>
 __device__ inline Pack<T, N> load(const T* p) {
-  return *reinterpret_cast<const Pack<T, N>*>(p);
+  using W = typename Word<N * sizeof(T)>::Type;
+  Pack<T, N> pack;
+  *reinterpret_cast<W*>(&pack) = *reinterpret_cast<const W*>(p);
+  return pack;
 }
 
 template <class T, int N>
 __device__ inline void store(T* p, const Pack<T, N>& pack) {
-  *reinterpret_cast<Pack<T, N>*>(p) = pack;
+  using W = typename Word<N * sizeof(T)>::Type;
+  const W word = *reinterpret_cast<const W*>(&pack);
+  if constexpr (sizeof(W) == 16) {
+    st_global(p, word);
+  } else {
+    *reinterpret_cast<W*>(p) = word;
+  }
 }
 
 // The typed pointer of an address in a parameter struct.

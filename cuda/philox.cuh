@@ -1,4 +1,4 @@
-// philox.cuh: Philox4x32-10 (Salmon et al., SC 2011), the same draws as src/engine/philox.rs.
+// philox.cuh: Philox4x32-10 (Salmon et al., SC 2011), the same draws as src/device/philox.rs.
 #pragma once
 #include "abi.h"
 

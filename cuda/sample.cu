@@ -134,7 +134,8 @@ __device__ inline void count_digit(Shared& s, Histogram& h, const Row& row, u32 
 template <class Passes>
 __device__ inline Found find_weight(Shared& s, const Row& row, Passes passes) {
   find_bucket(s, s.first, 0, {0, 0}, passes);
-  Found found = s.found;
+  Found found = {};
+  if (s.found.hit) found = s.found;
   for (int shift = 10; found.hit && shift >= 0; shift -= 10) {
     count_digit(s, s.next, row, found.digits, shift);
     find_bucket(s, s.next, found.digits, found.before, passes);

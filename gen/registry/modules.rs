@@ -12,4 +12,10 @@
     include!("rope_sm80.rs"),
     include!("sample_sm80.rs"),
     include!("softcap_sm80.rs"),
+    include!("gemm_sm80.rs"),
+    include!("gemm_sm90a.rs"),
+    include!("gemm_wgmma_sm90a.rs"),
+    include!("grouped_gemm_sm80.rs"),
+    include!("attention_decode_sm80.rs"),
+    include!("attention_prefill_sm80.rs"),
 ]

@@ -10,7 +10,7 @@ Module {
             block: 256,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 32, 0), ("sm_89", 39, 0), ("sm_90", 32, 0)],
+            uses: &[("sm_80", 32, 0), ("sm_89", 39, 0), ("sm_90", 34, 0)],
             about: "dtype=bf16 width=%16B",
         },
         Kernel {
@@ -30,7 +30,7 @@ Module {
             block: 256,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 32, 0), ("sm_89", 40, 0), ("sm_90", 32, 0)],
+            uses: &[("sm_80", 34, 0), ("sm_89", 40, 0), ("sm_90", 32, 0)],
             about: "dtype=f16 width=%16B",
         },
         Kernel {

@@ -30,7 +30,7 @@ Module {
             block: 128,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 48, 0), ("sm_89", 47, 0), ("sm_90", 45, 0)],
+            uses: &[("sm_80", 48, 0), ("sm_89", 47, 0), ("sm_90", 46, 0)],
             about: "dtype=bf16 q and k norm; head_dim=2*half, half/8 a power of two",
         },
         Kernel {
@@ -60,7 +60,7 @@ Module {
             block: 128,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 48, 0), ("sm_89", 47, 0), ("sm_90", 45, 0)],
+            uses: &[("sm_80", 48, 0), ("sm_89", 47, 0), ("sm_90", 46, 0)],
             about: "dtype=f16 q and k norm; head_dim=2*half, half/8 a power of two",
         },
         Kernel {

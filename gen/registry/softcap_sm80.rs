@@ -10,7 +10,7 @@ Module {
             block: 256,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 19, 0), ("sm_89", 22, 0), ("sm_90", 20, 0)],
+            uses: &[("sm_80", 19, 0), ("sm_89", 24, 0), ("sm_90", 22, 0)],
             about: "dtype=f32 width=%16B",
         },
         Kernel {
@@ -30,7 +30,7 @@ Module {
             block: 256,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 24, 0), ("sm_89", 26, 0), ("sm_90", 25, 0)],
+            uses: &[("sm_80", 24, 0), ("sm_89", 26, 0), ("sm_90", 26, 0)],
             about: "dtype=bf16 width=%16B",
         },
         Kernel {
@@ -50,7 +50,7 @@ Module {
             block: 256,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 24, 0), ("sm_89", 24, 0), ("sm_90", 25, 0)],
+            uses: &[("sm_80", 24, 0), ("sm_89", 24, 0), ("sm_90", 26, 0)],
             about: "dtype=f16 width=%16B",
         },
         Kernel {

@@ -17,6 +17,7 @@ use crate::device::gpu::driver::Driver;
 use crate::device::gpu::driver::cuda::Cuda;
 use crate::device::gpu::driver::emulated::Emulated;
 use crate::device::gpu::{GpuDevice, GpuOptions};
+use crate::device::null::NullDevice;
 use crate::engine::Engine;
 use crate::engine::model::Model;
 use crate::engine::options::{self, EngineOptions, ModelOptions};
@@ -79,6 +80,7 @@ pub fn engine_options(flags: &ModelFlags) -> EngineOptions {
 pub fn device(flags: &ModelFlags) -> Result<Box<dyn Device>> {
     match flags.device {
         DeviceChoice::Cpu => cpu(flags),
+        DeviceChoice::Null => Ok(Box::new(NullDevice::default())),
         DeviceChoice::Cuda => {
             let cuda = open_cuda(flags).map_err(|e| e.context("--device cuda"))?;
             gpu(flags, cuda)

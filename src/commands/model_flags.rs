@@ -23,7 +23,10 @@ choice! {
 
 choice! {
     /// Where the model runs; `auto` is a usable GPU, else the CPU.
-    DeviceChoice { Auto = "auto", Cuda = "cuda", Cpu = "cpu", Emulated = "emulated" }
+    /// `null` computes nothing and answers at once: what is left is the cost of everything else.
+    DeviceChoice {
+        Auto = "auto", Cuda = "cuda", Cpu = "cpu", Emulated = "emulated", Null = "null"
+    }
 }
 
 choice! {
@@ -194,8 +197,9 @@ macro_rules! with_model_flags {
                 from_str_fn($crate::commands::values::whole::<1, { 1 << 30 }>))]
             context_length: Option<usize>,
 
-            /// auto (cuda if a usable card is there, else cpu), cuda, cpu, or emulated: the GPU's
-            /// kernels on the PTX machine, for tests (default auto)
+            /// auto (cuda if a usable card is there, else cpu), cuda, cpu, emulated: the GPU's kernels
+            /// on the PTX machine, for tests, or null: no device, random answers at once, to
+            /// measure the rest (default auto)
             #[argh(option, arg_name = "DEVICE", default = "Default::default()")]
             device: $crate::commands::model_flags::DeviceChoice,
 

@@ -4,8 +4,10 @@
 mod check;
 pub mod cpu;
 pub mod faulty;
+pub mod formula;
 pub mod gpu;
 pub mod null;
+pub mod philox;
 mod validate;
 
 use crate::error::Result;

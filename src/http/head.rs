@@ -87,7 +87,9 @@ fn refuse(error: httparse::Error, bytes: &[u8]) -> Refused {
     let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
     let version = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
     let digit = |at: usize| version.get(at).is_some_and(u8::is_ascii_digit);
-    let other = version.len() == 8 && version.starts_with(b"HTTP/") && version[6] == b'.';
+    let three_words = line.iter().filter(|b| **b == b' ').count() == 2;
+    let other = three_words && version.len() == 8 && version.starts_with(b"HTTP/");
+    let other = other && version.get(6) == Some(&b'.');
     match error {
         httparse::Error::TooManyHeaders => Refused::new(431, "too many header fields"),
         httparse::Error::Version if other && digit(5) && digit(7) => {

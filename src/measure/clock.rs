@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is known about a clock, for the validity block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,19 @@ fn smallest_step(clock: &dyn Clock) -> u64 {
     smallest
 }
 
+/// CPU time that the calling thread has used: what it did, however busy the machine is.
+#[cfg(unix)]
+pub fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec for the call to fill in.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    if done != 0 {
+        return Duration::ZERO;
+    }
+    let whole = |n: i64| u64::try_from(n).unwrap_or(0);
+    Duration::from_secs(whole(time.tv_sec)) + Duration::from_nanos(whole(time.tv_nsec))
+}
+
 /// A clock that only moves when told to. Clones share the time, so a fake subject can hold one
 /// and "take" as long as a test says.
 #[derive(Debug, Clone, Default)]
@@ -106,6 +119,17 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(clock.now_ns() - start >= 2_000_000);
         assert!(clock.facts().resolution_ns < 1_000_000);
+    }
+
+    #[test]
+    fn sleeping_takes_no_cpu_time() {
+        let start = thread_cpu();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(thread_cpu() - start < Duration::from_millis(40));
+        let mut n = 0u64;
+        while thread_cpu() - start < Duration::from_millis(1) {
+            n = std::hint::black_box(n + 1);
+        }
     }
 
     #[test]

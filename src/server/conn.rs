@@ -232,6 +232,12 @@ impl Conn {
         }
     }
 
+    /// A request was answered: what is waited for now begins now.
+    pub fn rests(&mut self) {
+        self.was = Waiting::Idle;
+        self.since = Instant::now();
+    }
+
     /// What passed, when a deadline has.
     pub fn late(&self) -> Late {
         match self.input.waiting() {

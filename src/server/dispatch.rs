@@ -195,7 +195,6 @@ impl Server {
     /// Tells a client more of its generation, if there is more and it has room; true if something
     /// was done.
     pub(super) fn progress(&mut self, key: usize) -> bool {
-        let date = self.date().to_owned();
         let Some(conn) = self.conns.get_mut(key) else { return false };
         if !conn.has_room() {
             return false;
@@ -204,7 +203,8 @@ impl Server {
         let over = generation.complete() || generation.failed.is_some();
         let begun = generation.stream.is_some();
         if generation.wants_stream && (begun || generation.failed.is_none()) {
-            let streamed = answer::stream(generation, &mut conn.exchange, &date, &mut conn.out);
+            let streamed =
+                answer::stream(generation, &mut conn.exchange, &self.date.1, &mut conn.out);
             if streamed == Streamed::Ended {
                 self.close_generation(key);
                 self.answered(key, 200);
@@ -236,11 +236,10 @@ impl Server {
     /// Writes a whole response.
     pub(super) fn respond(&mut self, key: usize, response: &Response) {
         let draining = self.draining();
-        let date = self.date().to_owned();
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.busy = Busy::Free;
         conn.exchange.keep_alive &= !draining;
-        response.write(&conn.exchange, &date, &mut conn.out);
+        response.write(&conn.exchange, &self.date.1, &mut conn.out);
         self.answered(key, response.status);
     }
 
@@ -255,6 +254,7 @@ impl Server {
         }
         if conn.exchange.keep_alive {
             conn.input.answered();
+            conn.rests();
         } else {
             conn.input.close();
             conn.closing = true;

@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::engine::service::{self, ServiceOptions, State};
 use crate::error::{Error, Kind, Result};
 use crate::http::Refused;
+use crate::measure::clock::thread_cpu;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -92,7 +93,7 @@ pub struct Server {
     again: Vec<usize>,
     accept_at: Option<Instant>,
     buffer: Vec<u8>,
-    date: (u64, String),
+    pub(super) date: (u64, String),
     pub(super) drain: Option<Drain>,
     pub(super) ready: bool,
     pub(super) notices: Vec<Notice>,
@@ -225,7 +226,7 @@ impl Server {
                 }
                 _ => {}
             }
-            let began = Instant::now();
+            let (began, cpu) = (Instant::now(), thread_cpu());
             self.tick(began);
             for event in &events {
                 match event.token() {
@@ -244,7 +245,7 @@ impl Server {
             for key in std::mem::take(&mut self.again) {
                 self.drive(key);
             }
-            self.stats.busy(began.elapsed());
+            self.stats.busy(began.elapsed(), thread_cpu().saturating_sub(cpu));
             for said in std::mem::take(&mut self.notices) {
                 notice(&self, said);
             }
@@ -277,10 +278,6 @@ impl Server {
             self.ready = true;
             self.notices.push(Notice::Ready);
         }
-    }
-
-    pub(super) fn date(&self) -> &str {
-        &self.date.1
     }
 
     fn accept(&mut self, now: Instant) {

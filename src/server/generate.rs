@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use super::answer::Choice;
+use super::answer::{self, Choice};
 use super::context::{Context, ModelFacts, unix_time};
 use crate::engine::params::SamplingParams;
 use crate::engine::request::{FinishReason, GenerateRequest, LogprobOptions, Update};
@@ -240,11 +240,17 @@ impl Generation {
         self.running.iter().map(|r| r.id)
     }
 
+    /// Where a prompt of this engine's id is in [`running`](Self::running): ids are consecutive.
+    pub fn place(&self, id: u64) -> usize {
+        let first = self.running.first().map_or(0, |r| r.id);
+        id.checked_sub(first).and_then(|at| usize::try_from(at).ok()).unwrap_or(usize::MAX)
+    }
+
     /// Takes news of one choice.
     pub fn update(&mut self, update: Update, now: Instant) {
-        let running = self.running.iter_mut().find(|r| r.id == update.id);
-        let choice = running.and_then(|r| r.choices.get_mut(update.choice as usize));
-        let Some(choice) = choice else { return };
+        let at = self.place(update.id);
+        let Some(running) = self.running.get_mut(at) else { return };
+        let Some(choice) = running.choices.get_mut(update.choice as usize) else { return };
         if let Some(finished) = &update.finished {
             self.open = self.open.saturating_sub(1);
             if let FinishReason::Failed(message) = &finished.reason {
@@ -254,6 +260,10 @@ impl Generation {
             }
         }
         choice.add(update, self.tokenizer.is_some(), now);
+        if let Shape::Native { texts, .. } = self.shape {
+            let tokenizer = self.tokenizer.as_deref().filter(|_| texts);
+            answer::gather(&running.prompt, running.logprobs, tokenizer, choice);
+        }
     }
 
     /// The first failure is the one that is told.

@@ -55,7 +55,7 @@ impl Server {
         let key = *self.owners.get(&update.id)?;
         let Busy::Generating(generation) = &mut self.conns.get_mut(key)?.busy else { return None };
         if update.token.is_some() {
-            let running = generation.running.iter().find(|r| r.id == update.id);
+            let running = generation.running.get(generation.place(update.id));
             let choice = running.and_then(|r| r.choices.get(update.choice as usize));
             let before = choice.and_then(|c| c.last_token);
             self.stats.token(generation.received, before, now);

@@ -84,6 +84,8 @@ pub struct Stats {
     pub device_step: Histogram,
     pub loop_busy: Histogram,
     pub loop_busy_max: f64,
+    /// The most CPU time of one turn: on a busy machine the other figure has waiting in it.
+    pub loop_cpu_max: f64,
     pub recent: VecDeque<Latencies>,
     /// Tokens of the last seconds, by second since the start.
     window: VecDeque<(u64, u64)>,
@@ -113,6 +115,7 @@ impl Stats {
             device_step: seconds(),
             loop_busy: seconds(),
             loop_busy_max: 0.0,
+            loop_cpu_max: 0.0,
             recent: VecDeque::new(),
             window: VecDeque::new(),
             started: Instant::now(),
@@ -123,8 +126,9 @@ impl Stats {
         *self.responses.entry((route, status)).or_default() += 1;
     }
 
-    /// How long the loop was away from its poll.
-    pub fn busy(&mut self, time: Duration) {
+    /// How long the loop was away from its poll, and the CPU time that it used.
+    pub fn busy(&mut self, time: Duration, cpu: Duration) {
+        self.loop_cpu_max = self.loop_cpu_max.max(cpu.as_secs_f64());
         let seconds = time.as_secs_f64();
         self.loop_busy.add(seconds);
         self.loop_busy_max = self.loop_busy_max.max(seconds);

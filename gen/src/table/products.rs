@@ -1,7 +1,154 @@
 //! Products: GEMM, GEMV, attention, quantised weights.
 
-use super::Module;
+use super::{HALVES, Module, Target, Variant};
 
 pub fn modules() -> Vec<Module> {
-    Vec::new()
+    vec![
+        Module::new("gemm", Target::Sm80, gemm("gemm", "gemm_mma", "GemmParams", &TILES)),
+        // The same code with programmatic dependent launch: weights before the wait.
+        Module::new("gemm", Target::Sm90a, gemm("gemm", "gemm_mma", "GemmParams", &TILES)),
+        Module::new("gemm_wgmma", Target::Sm90a, wgmma()),
+        Module::new("grouped_gemm", Target::Sm80, grouped()),
+        Module::new("attention_decode", Target::Sm80, decode()),
+        Module::new("attention_prefill", Target::Sm80, prefill()),
+    ]
+}
+
+/// A block's tile of a product on tensor cores: the arguments of `gemm::Config`.
+struct Tile {
+    bm: u32,
+    bn: u32,
+    wm: u32,
+    wn: u32,
+    stages: u32,
+    gated: bool,
+    registers: u32,
+}
+
+const fn tile(b: [u32; 2], w: [u32; 2], stages: u32, gated: bool, registers: u32) -> Tile {
+    Tile { bm: b[0], bn: b[1], wm: w[0], wn: w[1], stages, gated, registers }
+}
+
+/// From a GEMV that fills a card with narrow tiles to a GEMM.
+const TILES: [Tile; 8] = [
+    tile([16, 16], [16, 8], 16, false, 48),
+    tile([16, 32], [16, 8], 12, false, 48),
+    tile([16, 64], [16, 16], 8, true, 64),
+    tile([32, 64], [32, 16], 8, false, 64),
+    tile([64, 64], [32, 32], 6, false, 96),
+    tile([64, 64], [32, 32], 6, true, 96),
+    tile([128, 128], [64, 32], 3, false, 128),
+    tile([128, 128], [64, 32], 3, true, 128),
+];
+
+impl Tile {
+    fn threads(&self) -> u32 {
+        32 * (self.bm / self.wm) * (self.bn / self.wn)
+    }
+
+    /// Columns of the output.
+    fn out(&self) -> u32 {
+        if self.gated { self.bn / 2 } else { self.bn }
+    }
+
+    /// `gemm::Config::kShared`: the ring, or the result that takes its place.
+    fn shared(&self) -> u32 {
+        let ring = self.stages * (self.bm + self.bn) * 128;
+        ring.max(self.bm * (self.out() + 8) * 4)
+    }
+}
+
+fn gemm(stem: &str, call: &str, params: &'static str, tiles: &[Tile]) -> Vec<Variant> {
+    let mut all = Vec::new();
+    for (name, ty) in HALVES {
+        for t in tiles {
+            let Tile { bm, bn, wm, wn, stages, gated, registers } = *t;
+            let gate = if gated { "_gated" } else { "" };
+            let call = format!("{call}<{ty}, {bm}, {bn}, {wm}, {wn}, {stages}, {gated}>");
+            let symbol = format!("{name}_{stem}_{bm}x{}{gate}", t.out());
+            let about = format!("dtype={name} rows={bm} columns={} gated={gated}", t.out());
+            let v = Variant::new(symbol, call, params).block(t.threads()).registers(registers);
+            all.push(v.shared(t.shared()).about(about));
+        }
+    }
+    all
+}
+
+/// Tiles of 128 rows; columns of products, stages of the ring, gated.
+const WGMMA_TILES: [(u32, u32, bool); 3] = [(128, 6, false), (256, 4, false), (256, 4, true)];
+
+fn wgmma() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for (name, ty) in HALVES {
+        for (bn, stages, gated) in WGMMA_TILES {
+            let (gate, out) = if gated { ("_gated", bn / 2) } else { ("", bn) };
+            // Alignment, the ring, results of eight warps, barriers.
+            let shared = 1024 + stages * (128 + bn) * 128 + 8 * 16 * 40 * 4 + stages * 16;
+            let call = format!("gemm_wgmma<{ty}, {bn}, {stages}, {gated}>");
+            let symbol = format!("{name}_gemm_wgmma_128x{out}{gate}");
+            let about = format!("dtype={name} rows=128 columns={out} gated={gated}");
+            let v = Variant::new(symbol, call, "WgmmaGemmParams").block(384).blocks_per_sm(1);
+            let v = v.cluster(2).registers(168).shared(shared).sass(&["HGMMA"]).about(about);
+            all.push(v);
+        }
+    }
+    all
+}
+
+fn grouped() -> Vec<Variant> {
+    let tiles = [
+        tile([16, 32], [16, 8], 12, false, 48),
+        tile([16, 64], [16, 16], 8, true, 64),
+        tile([64, 64], [32, 32], 6, false, 96),
+        tile([64, 64], [32, 32], 6, true, 96),
+    ];
+    gemm("grouped_gemm", "grouped_gemm_mma", "GroupedGemmParams", &tiles)
+}
+
+/// Head sizes of attention. 32 is for small test models.
+const HEAD_DIMS: [u32; 6] = [32, 64, 80, 96, 128, 256];
+
+/// Bytes of 64 tokens of K or V, in panels of 64 columns.
+fn slot(head_dim: u32) -> u32 {
+    head_dim.div_ceil(64) * 8192
+}
+
+fn decode() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for (name, ty) in HALVES {
+        for d in HEAD_DIMS {
+            let slots = if d > 128 { 4 } else { 6 };
+            // The ring, 16 rows of q, the exchanged scores, page addresses and a flag.
+            let shared = slots * slot(d) + d.div_ceil(64) * 2048 + 16 * 72 * 4 + 4 * 8 * 4 + 16;
+            let call = format!("attention_decode<{ty}, {d}, {slots}>");
+            let symbol = format!("{name}_attention_decode_{d}");
+            let v = Variant::new(symbol, call, "AttentionParams").block(128).registers(184);
+            let about = format!("dtype={name} head_dim={d} rows=16 split=256");
+            // Told that two blocks share a multiprocessor, ptxas takes the registers it needs.
+            all.push(v.blocks_per_sm(2).shared(shared).about(about));
+        }
+    }
+    all
+}
+
+fn prefill() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for (name, ty) in HALVES {
+        for d in HEAD_DIMS {
+            let (warps, slots) = match d {
+                32 => (4, 4),
+                256 => (4, 2),
+                _ => (8, 4),
+            };
+            let rows = warps * 16;
+            let total = if d > 128 { rows * d * 4 } else { 0 };
+            let shared = slots * slot(d) + d.div_ceil(64) * rows * 128 + total + 4 * 8 * 4;
+            let call = format!("attention_prefill<{ty}, {d}, {warps}, {slots}>");
+            let symbol = format!("{name}_attention_prefill_{d}");
+            let v = Variant::new(symbol, call, "AttentionParams").block(32 * warps).registers(255);
+            let about = format!("dtype={name} head_dim={d} rows={rows}");
+            all.push(v.shared(shared).about(about));
+        }
+    }
+    all
 }

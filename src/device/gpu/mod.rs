@@ -6,6 +6,8 @@
 //! whether a graph was replayed.
 
 pub mod abi;
+pub mod check;
+pub mod choose;
 pub mod driver;
 mod executor;
 mod graphs;
@@ -16,6 +18,7 @@ mod load;
 mod memory;
 mod ops;
 pub mod registry;
+pub mod turns;
 mod weights;
 
 use std::sync::Arc;

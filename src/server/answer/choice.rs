@@ -20,8 +20,22 @@ pub struct Choice {
     /// because every cumulative event repeats them.
     pub text_json: Vec<u8>,
     pub ids_json: Vec<u8>,
+    /// Log-probabilities in SGLang's form, for the same reason.
+    pub scores_json: ScoresJson,
     /// What the client has been told.
     pub sent: Sent,
+}
+
+/// Lists without their brackets.
+#[derive(Debug, Default)]
+pub struct ScoresJson {
+    pub input: Vec<u8>,
+    pub input_top: Vec<u8>,
+    pub output: Vec<u8>,
+    pub output_top: Vec<u8>,
+    /// Entries that are written.
+    pub inputs: usize,
+    pub outputs: usize,
 }
 
 /// How far a client knows a choice.

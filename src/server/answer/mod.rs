@@ -12,9 +12,11 @@ mod scores;
 use serde_json::{Value, json};
 
 pub use choice::Choice;
+pub use scores::gather;
 
 use super::context::unix_time;
 use super::generate::{Generation, Running, Shape};
+use super::options::HIGH_WATER;
 use crate::engine::request::FinishReason;
 use crate::http::response::{EventStream, error_json};
 use crate::http::{Exchange, Response};
@@ -43,7 +45,8 @@ pub enum Streamed {
     Ended,
 }
 
-/// Writes the next events of a stream into `out`: at most one for each choice.
+/// Writes the next events of a stream into `out`: at most one for each choice, and no more once
+/// they are [`HIGH_WATER`] bytes.
 pub fn stream(
     generation: &mut Generation,
     exchange: &mut Exchange,
@@ -56,9 +59,14 @@ pub fn stream(
     }
     let taken = generation.stream.take();
     let mut stream = taken.unwrap_or_else(|| EventStream::begin(exchange, date, out));
+    let full = out.len() + HIGH_WATER;
     for prompt in 0..generation.running.len() {
         for choice in 0..generation.running[prompt].choices.len() {
             if generation.running[prompt].choices[choice].has_news() {
+                if out.len() > full {
+                    generation.stream = Some(stream);
+                    return Streamed::Wrote;
+                }
                 event(generation, prompt, choice, &mut stream, out);
                 generation.running[prompt].choices[choice].told();
             }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::context::unix_time;
-use super::super::generate::{Generation, Running, Shape};
+use super::super::generate::{Generation, Running};
 use super::{Choice, push, scores};
 use crate::engine::collect::reason_json;
 use crate::engine::request::FinishReason;
@@ -62,6 +62,10 @@ fn object(
     out.extend_from_slice(&choice.ids_json);
     out.extend_from_slice(b"],\"meta_info\":");
     push(out, &Value::Object(meta(generation, running, choice)));
+    if out.pop().is_some() {
+        scores::native(running.logprobs, choice, out);
+        out.push(b'}');
+    }
     if let Some(index) = index {
         out.extend_from_slice(format!(",\"index\":{index}").as_bytes());
     }
@@ -86,8 +90,6 @@ fn meta(generation: &Generation, running: &Running, choice: &Choice) -> Map<Stri
     meta.insert("cached_tokens".into(), choice.cached_tokens().into());
     meta.insert("dp_rank".into(), Value::Null);
     times(generation, choice, &mut meta);
-    let texts = matches!(generation.shape, Shape::Native { texts: true, .. });
-    scores::native(generation, running, choice, texts, &mut meta);
     meta
 }
 

@@ -1,10 +1,11 @@
 //! Log-probabilities in the three forms that clients know.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::generate::{Generation, Running};
 use super::Choice;
 use crate::engine::logprobs::TokenLogprob;
+use crate::engine::request::LogprobOptions;
 use crate::text::Tokenizer;
 use crate::types::TokenId;
 
@@ -26,35 +27,61 @@ impl Native<'_> {
     }
 }
 
-/// Adds what was asked for to SGLang's `meta_info`.
-pub fn native(
-    generation: &Generation,
-    running: &Running,
-    choice: &Choice,
-    texts: bool,
-    meta: &mut Map<String, Value>,
+/// Writes scores that have come since the last call in SGLang's form, beside the others.
+pub fn gather(
+    prompt: &[TokenId],
+    options: LogprobOptions,
+    tokenizer: Option<&Tokenizer>,
+    choice: &mut Choice,
 ) {
-    let form = Native(generation.tokenizer.as_deref().filter(|_| texts));
-    let options = running.logprobs;
-    if let Some(start) = options.prompt_start {
+    let form = Native(tokenizer);
+    let json = &mut choice.scores_json;
+    if let (Some(start), true) = (options.prompt_start, json.input.is_empty()) {
         // Nothing stands before the first position, so it has no score.
-        let first = running.prompt.get(start).map(|&id| form.entry(id, None));
-        let rest = choice.prompt_logprobs.iter();
-        let entries = rest.clone().map(|l| form.entry(l.token, Some(l.logprob)));
-        meta.insert("input_token_logprobs".into(), first.into_iter().chain(entries).collect());
+        let first = prompt.get(start).map_or(Value::Null, |&id| form.entry(id, None));
+        append(&mut json.input, &first);
+        append(&mut json.input_top, &Value::Null);
+    }
+    for scored in choice.prompt_logprobs.iter().skip(json.inputs) {
+        append(&mut json.input, &form.entry(scored.token, Some(scored.logprob)));
+        append(&mut json.input_top, &form.top(scored));
+    }
+    for scored in choice.logprobs.iter().skip(json.outputs) {
+        append(&mut json.output, &form.entry(scored.token, Some(scored.logprob)));
+        append(&mut json.output_top, &form.top(scored));
+    }
+    json.inputs = choice.prompt_logprobs.len();
+    json.outputs = choice.logprobs.len();
+}
+
+fn append(list: &mut Vec<u8>, entry: &Value) {
+    if !list.is_empty() {
+        list.push(b',');
+    }
+    super::push(list, entry);
+}
+
+/// Adds what was asked for to SGLang's `meta_info`, an object that is still open.
+pub fn native(options: LogprobOptions, choice: &Choice, meta: &mut Vec<u8>) {
+    let mut list = |name: &str, entries: &[u8]| {
+        meta.extend_from_slice(format!(",\"{name}\":[").as_bytes());
+        meta.extend_from_slice(entries);
+        meta.push(b']');
+    };
+    let json = &choice.scores_json;
+    if options.prompt_start.is_some() {
+        list("input_token_logprobs", &json.input);
         if options.top > 0 {
-            let tops = [Value::Null].into_iter().chain(rest.map(|l| form.top(l)));
-            meta.insert("input_top_logprobs".into(), tops.collect());
+            list("input_top_logprobs", &json.input_top);
         }
     }
     if options.output {
-        let entries = choice.logprobs.iter().map(|l| form.entry(l.token, Some(l.logprob)));
-        meta.insert("output_token_logprobs".into(), entries.collect());
-        meta.insert("output_token_logprobs_length".into(), choice.logprobs.len().into());
+        list("output_token_logprobs", &json.output);
         if options.top > 0 {
-            let tops = choice.logprobs.iter().map(|l| form.top(l)).collect();
-            meta.insert("output_top_logprobs".into(), tops);
+            list("output_top_logprobs", &json.output_top);
         }
+        let length = choice.logprobs.len();
+        meta.extend_from_slice(format!(",\"output_token_logprobs_length\":{length}").as_bytes());
     }
 }
 

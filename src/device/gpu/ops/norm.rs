@@ -26,9 +26,9 @@ pub fn choose(width: u32, wide: bool) -> Choice {
     match width {
         _ if !wide => Choice { name: "rmsnorm_any", block: 256, groups: 1 },
         ..=256 => Choice { name: "rmsnorm_warp1", block: 128, groups: 4 },
-        ..=1024 => Choice { name: "rmsnorm_warp4", block: 128, groups: 4 },
-        ..=8192 => block("rmsnorm_block1", 1),
-        ..=16384 => block("rmsnorm_block2", 2),
+        257..=1024 => Choice { name: "rmsnorm_warp4", block: 128, groups: 4 },
+        1025..=8192 => block("rmsnorm_block1", 1),
+        8193..=16384 => block("rmsnorm_block2", 2),
         _ => Choice { name: "rmsnorm_any", block: 256, groups: 1 },
     }
 }

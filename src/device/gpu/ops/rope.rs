@@ -1,14 +1,13 @@
 //! Rotation of q and k, and k and v into their pages, in one launch (`cuda/rope.cu`); the angles
 //! of a step, once for each rotary table.
 
-use std::f64::consts::PI;
-
 use crate::device::gpu::abi;
 use crate::device::gpu::driver::DevicePtr;
 use crate::device::gpu::inputs::Counts;
 use crate::device::gpu::kernels::Kernel;
 use crate::device::gpu::launch::{Launchable, Prepare, Step, Tensor};
 use crate::device::gpu::memory::Memory;
+use crate::device::gpu::turns::per_position;
 use crate::error::{Error, Result};
 use crate::model::plan::{Op, View};
 use crate::model::rope::RopeTable;
@@ -29,13 +28,6 @@ pub struct Angles {
     scale: f32,
 }
 
-/// An angle per position as a fraction of a turn, times 2^64.
-fn turns(inv_freq: f32) -> u64 {
-    let fraction = (f64::from(inv_freq) / (2.0 * PI)).rem_euclid(1.0);
-    // 2^64 is a power of two: the product is exact, and below 2^64.
-    (fraction * 18_446_744_073_709_551_616.0) as u64
-}
-
 impl Angles {
     /// # Errors
     /// If memory runs out.
@@ -46,7 +38,7 @@ impl Angles {
         positions: DevicePtr,
         angles: DevicePtr,
     ) -> Result<Self> {
-        let list: Vec<u64> = table.inv_freq.iter().map(|f| turns(*f)).collect();
+        let list: Vec<u64> = table.inv_freq.iter().map(|f| per_position(*f)).collect();
         let turns = memory.list(&list, "rotary frequencies")?;
         let half = (table.dim / 2) as u32;
         Ok(Angles { kernel, turns, positions, angles, half, scale: table.scale })
@@ -179,16 +171,6 @@ impl Launchable for Rope {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn turns_are_exact_fractions() {
-        let of = |fraction: f64| turns((fraction * 2.0 * PI) as f32) as f64 / 2f64.powi(64);
-        for fraction in [0.5, 0.125, 1e-3, 1e-7] {
-            assert!((of(fraction) / fraction - 1.0).abs() < 1e-7, "{fraction}");
-        }
-        // A radian per position: 1 / 2π of a turn.
-        assert_eq!(turns(1.0) >> 40, (2f64.powi(24) / (2.0 * PI)) as u64);
-    }
 
     #[test]
     fn angles_take_whole_pairs_of_pieces() {

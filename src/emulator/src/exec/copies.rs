@@ -22,6 +22,7 @@ impl Ctx<'_> {
         if self.warp.bad != 0 {
             return Ok(());
         }
+        let mut reading = 0;
         for lane in lanes(self.warp.mask) {
             let i = lane as usize;
             let size = if ignored >> lane & 1 != 0 { 0 } else { sizes.map_or(bytes, |s| s[i]) };
@@ -33,6 +34,7 @@ impl Ctx<'_> {
             self.aligned(from[i], bytes, lane)?;
             if size > 0 {
                 self.global(from[i], size, lane, "cp.async read")?;
+                reading |= 1 << lane;
             }
             let dst = to[i] as u32;
             self.claim(self.warp.rank, dst, bytes, lane)?;
@@ -40,7 +42,10 @@ impl Ctx<'_> {
             let copy = PendingCopy { dst, src: from[i], bytes, src_bytes: size, pc };
             self.warp.copies[i].open.push(copy);
         }
-        self.cl.counters.access(false, &from, self.warp.mask, bytes, false);
+        // Lanes that only fill with zeros move nothing.
+        if reading != 0 {
+            self.cl.counters.access(false, &from, reading, bytes, false);
+        }
         Ok(())
     }
 

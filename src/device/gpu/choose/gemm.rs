@@ -1,0 +1,264 @@
+//! Products y = x · Wᵀ: which tile of `cuda/gemm.cu` or `cuda/gemm_wgmma.cu`.
+
+use super::{Card, Geometry, Half};
+use crate::device::gpu::registry;
+use crate::error::{Error, Result};
+
+/// Cycles from one `mma.sync` to the next that adds to its sum (Luo et al. 2024, Hopper).
+const MMA_LATENCY: f64 = 33.0;
+/// What a block costs beside its products: ramp-up of its ring, and writing its result.
+const BLOCK_SECONDS: f64 = 1.0e-6;
+
+/// One product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Product {
+    pub half: Half,
+    /// Rows of x.
+    pub m: usize,
+    /// Columns of y.
+    pub n: usize,
+    pub k: usize,
+    /// y = act(x · gateᵀ) ⊙ (x · upᵀ): W has 2n rows.
+    pub gated: bool,
+}
+
+/// A tile that `gen/src/table/products.rs` instantiates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tile {
+    /// Rows and columns of y that a block makes.
+    pub rows: u32,
+    pub columns: u32,
+    pub gated: bool,
+    /// `wgmma` and TMA instead of `mma.sync`: sm_90a, clusters of two.
+    pub wgmma: bool,
+}
+
+/// What was chosen, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    pub tile: Tile,
+    pub symbol: String,
+    pub geometry: Geometry,
+    /// Projected seconds.
+    pub seconds: f64,
+}
+
+const fn mma(rows: u32, columns: u32, gated: bool) -> Tile {
+    Tile { rows, columns, gated, wgmma: false }
+}
+
+const fn wgmma(columns: u32, gated: bool) -> Tile {
+    Tile { rows: 128, columns, gated, wgmma: true }
+}
+
+/// Every tile of the generator's table.
+pub const TILES: [Tile; 11] = [
+    mma(16, 16, false),
+    mma(16, 32, false),
+    mma(16, 32, true),
+    mma(32, 64, false),
+    mma(64, 64, false),
+    mma(64, 32, true),
+    mma(128, 128, false),
+    mma(128, 64, true),
+    wgmma(128, false),
+    wgmma(256, false),
+    wgmma(128, true),
+];
+
+/// Tiles of `cuda/grouped_gemm.cu`.
+pub const GROUPED_TILES: [Tile; 4] =
+    [mma(16, 32, false), mma(16, 32, true), mma(64, 64, false), mma(64, 32, true)];
+
+impl Tile {
+    /// The entry point of a plain product on this card; the sm_90a build of `gemm.cu` asks for
+    /// weights before the kernel before it has ended.
+    pub fn symbol(self, half: Half, card: &Card) -> String {
+        let Tile { rows, columns, .. } = self;
+        let target = if card.capability == (9, 0) { "sm90a" } else { "sm80" };
+        let stem = if self.wgmma { "gemm_wgmma" } else { "gemm" };
+        format!("{target}_{}_{stem}_{rows}x{columns}{}", half.name(), self.gate())
+    }
+
+    /// The entry point of a grouped product.
+    pub fn grouped_symbol(self, half: Half) -> String {
+        let Tile { rows, columns, .. } = self;
+        format!("sm80_{}_grouped_gemm_{rows}x{columns}{}", half.name(), self.gate())
+    }
+
+    fn gate(self) -> &'static str {
+        if self.gated { "_gated" } else { "" }
+    }
+
+    fn legal(self, p: &Product, card: &Card) -> bool {
+        let fits = !self.wgmma || card.capability == (9, 0) && card.wgmma_is_exact;
+        self.gated == p.gated && fits
+    }
+
+    /// Rows of w that a block reads.
+    fn weight_rows(self) -> u32 {
+        self.columns * if self.gated { 2 } else { 1 }
+    }
+
+    /// Blocks' tiles of y.
+    fn tiles(self, p: &Product) -> usize {
+        p.m.div_ceil(self.rows as usize) * p.n.div_ceil(self.columns as usize)
+    }
+
+    /// Projected seconds: the longest of what memory, L2, the tensor cores and the chain of sums
+    /// take, the latter two in whole waves of blocks.
+    fn seconds(self, p: &Product, card: &Card, shared: u32) -> f64 {
+        let (m, k) = (p.m as f64, p.k as f64);
+        let rows_w = p.n as f64 * if p.gated { 2.0 } else { 1.0 };
+        let memory = 2.0 * (rows_w * k + m * k + m * p.n as f64) / card.memory_bandwidth;
+        let tiles = self.tiles(p);
+        // A pair of wgmma blocks shares its tile of w.
+        let brought = if self.wgmma { self.weight_rows() / 2 } else { self.weight_rows() };
+        let l2 = tiles as f64 * f64::from(self.rows + brought) * k * 2.0 / card.l2_bandwidth;
+        let per_sm = (card.shared_per_multiprocessor / (shared + 1024)).clamp(1, 8);
+        let slots = (card.multiprocessors * if self.wgmma { 1 } else { per_sm }) as usize;
+        let waves = tiles.div_ceil(slots) as f64;
+        let flops = f64::from(self.rows) * f64::from(self.weight_rows()) * k * 2.0;
+        let rate = if self.wgmma { card.wgmma_rate } else { card.mma_rate };
+        let fullest = tiles.div_ceil(card.multiprocessors as usize) as f64;
+        let tensor = fullest * flops * f64::from(card.multiprocessors) / rate;
+        let chain = if self.wgmma { 0.0 } else { waves * k / 16.0 * MMA_LATENCY / card.clock_hz };
+        memory.max(l2).max(tensor).max(chain) + waves * BLOCK_SECONDS
+    }
+
+    /// Blocks for a plain product.
+    fn grid(self, p: &Product, card: &Card) -> u32 {
+        if self.wgmma {
+            let pairs = p.m.div_ceil(256) * p.n.div_ceil(self.columns as usize);
+            return 2 * pairs.min(card.multiprocessors as usize / 2) as u32;
+        }
+        self.tiles(p) as u32
+    }
+}
+
+fn check(p: &Product) -> Result<()> {
+    if p.m == 0 || p.n == 0 || p.k == 0 || p.k % 8 != 0 {
+        let Product { m, n, k, .. } = p;
+        return Err(Error::unsupported(format!(
+            "a product of {m} × {k} by {k} × {n} on the GPU: the inner size must be a multiple \
+             of 8, and none may be 0"
+        )));
+    }
+    Ok(())
+}
+
+/// Every legal configuration with its projected time, best first.
+///
+/// # Errors
+/// k is no multiple of 8, or a size is 0.
+pub fn rank(p: &Product, card: &Card) -> Result<Vec<Choice>> {
+    check(p)?;
+    let mut all = Vec::new();
+    for tile in TILES.into_iter().filter(|t| t.legal(p, card)) {
+        let symbol = tile.symbol(p.half, card);
+        let (_, kernel) = registry::kernel(&symbol)?;
+        if kernel.shared > card.shared_per_block {
+            continue;
+        }
+        let geometry = Geometry {
+            grid: [tile.grid(p, card), 1, 1],
+            block: kernel.block,
+            shared: kernel.shared,
+            cluster: kernel.cluster,
+        };
+        all.push(Choice { tile, symbol, geometry, seconds: tile.seconds(p, card, kernel.shared) });
+    }
+    all.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    Ok(all)
+}
+
+/// The configuration for a product.
+///
+/// # Errors
+/// As [`rank`].
+pub fn choose(p: &Product, card: &Card) -> Result<Choice> {
+    rank(p, card)?.into_iter().next().ok_or_else(|| {
+        Error::unsupported(format!("no GEMM fits {} bytes of shared memory", card.shared_per_block))
+    })
+}
+
+/// The configuration for products of `p.m` rows spread over `experts` matrices. Grid y has as many
+/// slots as tiles can be needed however the rows are spread.
+///
+/// # Errors
+/// As [`rank`].
+pub fn choose_grouped(p: &Product, experts: usize, card: &Card) -> Result<Choice> {
+    check(p)?;
+    // Small tiles unless an expert has enough rows on average to fill large ones.
+    let rows = if p.m >= 32 * experts { 64 } else { 16 };
+    let tile = GROUPED_TILES.into_iter().find(|t| t.gated == p.gated && t.rows == rows);
+    let tile = tile.ok_or_else(|| Error::unsupported("no grouped GEMM of this kind"))?;
+    let symbol = tile.grouped_symbol(p.half);
+    let (_, kernel) = registry::kernel(&symbol)?;
+    let slots = p.m.min(p.m.div_ceil(rows as usize) + experts);
+    let columns = p.n.div_ceil(tile.columns as usize);
+    let geometry = Geometry {
+        grid: [columns as u32, slots as u32, 1],
+        block: kernel.block,
+        shared: kernel.shared,
+        cluster: 1,
+    };
+    let seconds = tile.seconds(p, card, kernel.shared);
+    Ok(Choice { tile, symbol, geometry, seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn product(m: usize, n: usize, k: usize) -> Product {
+        Product { half: Half::Bf16, m, n, k, gated: false }
+    }
+
+    #[test]
+    fn every_tile_is_in_the_registry_with_its_rows_and_columns() {
+        for card in [Card::A100, Card { wgmma_is_exact: true, ..Card::H100 }] {
+            for half in Half::ALL {
+                for tile in TILES.into_iter().filter(|t| !t.wgmma || card.capability == (9, 0)) {
+                    let (_, kernel) = registry::kernel(&tile.symbol(half, &card)).unwrap();
+                    assert!(kernel.about.contains(&format!("columns={}", tile.columns)));
+                    assert_eq!(kernel.cluster, if tile.wgmma { 2 } else { 1 });
+                }
+                for tile in GROUPED_TILES {
+                    registry::kernel(&tile.grouped_symbol(half)).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_take_narrow_tiles_and_many_take_wide_ones() {
+        let tile = |m, n, k| choose(&product(m, n, k), &Card::H100).unwrap().tile;
+        assert_eq!(tile(1, 2048, 2048).rows, 16);
+        assert_eq!(tile(8, 4096, 4096).rows, 16);
+        assert_eq!(tile(4096, 4096, 4096).rows, 128);
+        assert!(!tile(4096, 4096, 4096).wgmma, "not before the card was seen to round alike");
+        let exact = Card { wgmma_is_exact: true, ..Card::H100 };
+        assert!(choose(&product(4096, 4096, 4096), &exact).unwrap().tile.wgmma);
+        assert!(!choose(&product(4, 4096, 4096), &exact).unwrap().tile.wgmma);
+        assert!(!choose(&product(4096, 4096, 4096), &Card::A100).unwrap().tile.wgmma);
+    }
+
+    #[test]
+    fn grids_cover_every_row_and_column() {
+        for m in [1, 16, 17, 100, 2000] {
+            for gated in [false, true] {
+                let p = Product { gated, ..product(m, 1000, 512) };
+                for choice in rank(&p, &Card::A100).unwrap() {
+                    let Tile { rows, columns, .. } = choice.tile;
+                    let want = m.div_ceil(rows as usize) * 1000usize.div_ceil(columns as usize);
+                    assert_eq!(choice.geometry.grid[0] as usize, want);
+                }
+                let grouped = choose_grouped(&p, 8, &Card::A100).unwrap();
+                assert!(grouped.geometry.grid[1] as usize * grouped.tile.rows as usize >= m);
+            }
+        }
+        assert!(choose(&product(1, 8, 7), &Card::A100).is_err());
+        assert!(choose(&product(0, 8, 8), &Card::A100).is_err());
+    }
+}
