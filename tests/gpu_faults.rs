@@ -114,3 +114,12 @@ fn pages_are_copied_in_every_layer() {
     assert_ne!(copy, first);
     assert!(loaded.copy_page(1, 8, 1).is_err() && loaded.copy_page(1, 2, 9).is_err());
 }
+
+#[test]
+fn a_head_size_without_a_kernel_is_named() {
+    let (model, _) = harness::open("olmo2");
+    let error = load(&model, &driver(""), None).err().expect("heads of 16 numbers");
+    assert_eq!(error.kind, Kind::Unsupported);
+    assert!(error.message.contains("self_attn.attn"), "{error}");
+    assert!(error.message.contains("head_dim 16") && error.message.contains("128"), "{error}");
+}

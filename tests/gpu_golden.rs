@@ -44,24 +44,19 @@ fn llama_on_cuda() {
     harness::greedy("llama", &driver, 4);
 }
 
-/// Every golden model.
-const MODELS: [&str; 16] = [
+/// Every golden model whose heads have a size that kernels exist for. The others, of 16 or 24
+/// numbers a head, are refused by name (`tests/gpu_faults.rs`).
+const MODELS: [&str; 10] = [
     "gemma2",
     "gemma3",
     "llama",
-    "llama-bias",
-    "llama-yarn",
     "llama3-rope",
     "mistral",
     "mixtral",
-    "olmo2",
     "phi3",
-    "phi3-longrope",
     "qwen2",
     "qwen3",
     "qwen3-moe",
-    "qwen3-moe-mixed",
-    "smollm3",
 ];
 
 /// The models to run: those in `PACER_GOLDEN`, separated by commas, or all.

@@ -2,6 +2,7 @@
 //! kernel (`cuda/attention_decode.cu`, `cuda/attention_prefill.cu`). Both compute the same bits.
 
 use crate::device::gpu::abi;
+use crate::device::gpu::choose::attention::HEAD_DIMS;
 use crate::device::gpu::driver::DevicePtr;
 use crate::device::gpu::inputs::Counts;
 use crate::device::gpu::kernels::Kernel;
@@ -60,6 +61,11 @@ impl Attention {
         else {
             return Err(Error::unsupported("not attention"));
         };
+        if !HEAD_DIMS.contains(head_dim) {
+            return Err(Error::unsupported(format!(
+                "head_dim {head_dim}: the GPU's attention has kernels for {HEAD_DIMS:?}"
+            )));
+        }
         let (q, out) = (p.tensor(q), p.tensor(out));
         if !q.is_wide() || !p.limits.page_size.is_multiple_of(8) {
             return Err(Error::unsupported(format!(
