@@ -15,6 +15,7 @@ use crate::engine::params::SamplingParams;
 use crate::engine::request::{GenerateRequest, LogprobOptions, Update};
 use crate::error::{Error, Kind, Result};
 use crate::measure::interrupt::Interrupt;
+use crate::text::grammar::GrammarSpec;
 use crate::types::TokenId;
 use crate::with_model_flags;
 
@@ -100,6 +101,18 @@ with_model_flags! {
         /// leave the stop text or token in the output
         #[argh(switch)]
         pub no_stop_trim: bool,
+
+        /// the output is JSON that follows this schema: JSON text, or @FILE (default: none)
+        #[argh(option, arg_name = "SCHEMA")]
+        pub json_schema: Option<String>,
+
+        /// the whole output matches this expression, or the one in @FILE (default: none)
+        #[argh(option, arg_name = "REGEX")]
+        pub regex: Option<String>,
+
+        /// the output follows this grammar (root ::= …), or the one in @FILE (default: none)
+        #[argh(option, arg_name = "GRAMMAR")]
+        pub ebnf: Option<String>,
 
         /// go on past end-of-sequence tokens
         #[argh(switch)]
@@ -212,8 +225,21 @@ impl Generate {
             no_stop_trim: self.no_stop_trim,
             n: self.n,
             seed: self.seed,
+            grammar: self.grammar()?,
             ..SamplingParams::default()
         })
+    }
+
+    fn grammar(&self) -> Result<Option<GrammarSpec>> {
+        let schema = self.json_schema.iter().map(|t| (GrammarSpec::JsonSchema as fn(_) -> _, t));
+        let regex = self.regex.iter().map(|t| (GrammarSpec::Regex as fn(_) -> _, t));
+        let ebnf = self.ebnf.iter().map(|t| (GrammarSpec::Ebnf as fn(_) -> _, t));
+        let given: Vec<_> = schema.chain(regex).chain(ebnf).collect();
+        match given.as_slice() {
+            [] => Ok(None),
+            [(make, text)] => Ok(Some(make(text_or_file(text)?))),
+            _ => Err(Error::usage("--json-schema, --regex and --ebnf exclude each other")),
+        }
     }
 
     fn logprob_start(&self) -> Option<usize> {
@@ -386,5 +412,13 @@ fn print_piece(text: &str) -> Result<()> {
         }
         Err(_) => std::process::exit(0),
         Ok(()) => Ok(()),
+    }
+}
+
+/// A grammar as it was given, or what the file after an `@` holds.
+fn text_or_file(given: &str) -> Result<String> {
+    match given.strip_prefix('@') {
+        None => Ok(given.to_owned()),
+        Some(path) => std::fs::read_to_string(path).map_err(|e| Error::io(path, &e)),
     }
 }

@@ -4,16 +4,23 @@
 //! [`COMMANDS`].
 
 pub mod args;
+pub mod bench_offline_throughput;
 pub mod bench_one_batch;
+pub mod bench_one_batch_server;
+pub mod bench_serving;
 pub mod calibrate;
+pub mod codec;
+pub mod compare;
 pub mod generate;
 pub mod help;
 pub mod info;
+pub mod launch;
 pub mod load;
 pub mod model_flags;
 pub mod nearest;
 pub mod out;
 pub mod progress;
+pub mod report;
 pub mod serve;
 pub mod values;
 
@@ -58,7 +65,12 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<serve::Serve>(),
     Command::of::<generate::Generate>(),
     Command::of::<bench_one_batch::BenchOneBatch>(),
+    Command::of::<bench_one_batch_server::BenchOneBatchServer>(),
+    Command::of::<bench_offline_throughput::BenchOfflineThroughput>(),
+    Command::of::<bench_serving::BenchServing>(),
     Command::of::<calibrate::Calibrate>(),
+    Command::of::<compare::Compare>(),
+    Command::of::<report::Report>(),
     Command::of::<info::Info>(),
 ];
 

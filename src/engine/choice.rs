@@ -6,6 +6,8 @@ use regex::Regex;
 
 use crate::error::{Error, Result};
 use crate::text::detokenizer::Detokenizer;
+use crate::text::grammar::Constraint;
+use crate::text::grammar::constraint::Progress;
 use crate::text::stop::StopMatcher;
 use crate::text::tokenizer::Tokenizer;
 use crate::types::TokenId;
@@ -31,6 +33,7 @@ pub struct Choice {
     pub prompt_logprobs: Vec<TokenLogprob>,
     /// Tokens that end it: of the model, unless ignored, and of the request.
     pub ends: Arc<[TokenId]>,
+    pub constraint: Option<Constraint>,
     text: Option<TextState>,
     generated: usize,
 }
@@ -70,6 +73,7 @@ impl Choice {
             prompt: Arc::clone(&shared.prompt),
             prompt_logprobs: Vec::new(),
             ends: Arc::clone(&shared.ends),
+            constraint: None,
             text,
             generated: 0,
         })
@@ -80,6 +84,29 @@ impl Choice {
         self.sampler.accept(token, &self.params);
         self.generated += 1;
         let may_stop = self.generated >= self.params.min_new_tokens;
+        let Some(constraint) = &mut self.constraint else {
+            return self.accept_text(token, may_stop);
+        };
+        let (progress, end) = (constraint.accept(token), constraint.end());
+        if progress == Ok(Progress::Complete) && constraint.is_end(token) {
+            return self.end_at(token);
+        }
+        let mut accepted = self.accept_text(token, may_stop);
+        match progress {
+            Ok(Progress::Open) => {}
+            Ok(Progress::Complete) if accepted.finish.is_some() => {}
+            Ok(Progress::Complete) => {
+                // What the model would have to say next is its end.
+                accepted.text.push_str(&self.rest());
+                let textual = FinishReason::StopText(String::new());
+                accepted.finish = Some(end.map_or(textual, FinishReason::StopToken));
+            }
+            Err(why) => accepted.finish = Some(FinishReason::Failed(why)),
+        }
+        accepted
+    }
+
+    fn accept_text(&mut self, token: TokenId, may_stop: bool) -> Accepted {
         if may_stop && self.ends.contains(&token) {
             return self.end_at(token);
         }

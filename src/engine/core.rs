@@ -7,12 +7,14 @@ use crate::device::{Batch, Device, DeviceInfo, Limits, Loaded, Span};
 use crate::error::{Error, Result};
 use crate::profile::recorder::Recorder;
 use crate::scheduler::{self, Request, Scheduler};
+use crate::text::grammar::Constraint;
 use crate::types::TokenId;
 
 use super::choice::{Choice, Shared};
 use super::describe::Described;
 use super::model::Model;
 use super::options::EngineOptions;
+use super::params::SamplingParams;
 use super::request::{FinishReason, GenerateRequest, Update};
 use super::sizes;
 use super::step::{Buffers, StepStats};
@@ -106,8 +108,13 @@ impl Engine {
         let shared = Shared::new(request, tokenizer, &self.model.config.eos_ids)?;
         // Requests without a seed draw from streams of their own, by order of arrival.
         let seed = self.seed ^ self.submitted.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let constraint = self.constraint(&request.params)?;
         let choices = (0..request.params.n as u32)
-            .map(|choice| Choice::new(request, &shared, choice, seed))
+            .map(|choice| {
+                let mut made = Choice::new(request, &shared, choice, seed)?;
+                made.constraint = constraint.as_ref().map(Constraint::fork);
+                Ok(made)
+            })
             .collect::<Result<Vec<_>>>()?;
         let room = self.model.context.saturating_sub(request.prompt.len());
         let wanted = Request {
@@ -126,6 +133,15 @@ impl Engine {
         let key = |n: usize| (request.id, n as u32);
         self.choices.extend(choices.into_iter().enumerate().map(|(n, c)| (key(n), c)));
         Ok(())
+    }
+
+    /// The constraint that the parameters ask for. A server has compiled it elsewhere, so that it
+    /// comes from the cache here.
+    fn constraint(&self, params: &SamplingParams) -> Result<Option<Constraint>> {
+        let Some(spec) = &params.grammar else { return Ok(None) };
+        let grammars = self.model.grammars.as_ref();
+        let missing = || Error::unsupported(format!("{} needs a tokenizer", spec.name()));
+        grammars.ok_or_else(missing)?.compile(spec).map(Some)
     }
 
     /// Ends all choices of request `id`; false if there is none.
@@ -203,7 +219,7 @@ fn scheduler_limits(limits: &Limits, options: &EngineOptions) -> scheduler::Limi
 pub fn simple_request(
     id: u64,
     prompt: Vec<TokenId>,
-    params: Arc<super::params::SamplingParams>,
+    params: Arc<SamplingParams>,
 ) -> GenerateRequest {
     GenerateRequest { id, prompt, params, logprobs: Default::default(), salt: 0 }
 }

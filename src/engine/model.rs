@@ -12,6 +12,7 @@ use crate::model::config_gguf::{GgufFile, from_gguf};
 use crate::model::plan::Plan;
 use crate::model::{arch, config_hf};
 use crate::text::chat::ChatTemplate;
+use crate::text::grammar::Grammars;
 use crate::text::tokenizer::Tokenizer;
 use crate::types::Dtype;
 use crate::weights::dummy::Dummy;
@@ -39,6 +40,8 @@ pub struct Model {
     pub digest: String,
     /// Missing for dummy models without tokenizer files.
     pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Compiles constraints on the output; missing without a tokenizer.
+    pub grammars: Option<Arc<Grammars>>,
     pub chat: Option<Arc<ChatTemplate>>,
     /// Why there is no chat template.
     pub chat_error: Option<Error>,
@@ -71,6 +74,8 @@ impl Model {
         check::account(&weights, &plan.tensors(), &|name| ignorable(name, &config))?;
         let digest = fingerprint(&config, &weights, format, options.seed);
         let (tokenizer, chat, chat_error) = text(options, source.folder.as_deref(), gguf.as_ref())?;
+        let (vocab, ends) = (config.vocab_size, config.eos_ids.clone());
+        let grammars = tokenizer.clone().map(|t| Arc::new(Grammars::new(t, vocab, &ends)));
         Ok(Model {
             name: options.path.clone().unwrap_or_else(|| default_model::NAME.to_owned()),
             path: source.folder,
@@ -81,6 +86,7 @@ impl Model {
             format,
             digest,
             tokenizer,
+            grammars,
             chat,
             chat_error,
         })

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::text::grammar::GrammarSpec;
 use crate::types::TokenId;
 
 /// Most stop strings, and most bytes of each.
@@ -45,6 +46,8 @@ pub struct SamplingParams {
     pub n: usize,
     /// Draws depend on it alone; `None`: the engine gives one.
     pub seed: Option<u64>,
+    /// The output follows this schema, expression or grammar.
+    pub grammar: Option<GrammarSpec>,
 }
 
 impl Default for SamplingParams {
@@ -69,6 +72,7 @@ impl Default for SamplingParams {
             no_stop_trim: false,
             n: 1,
             seed: None,
+            grammar: None,
         }
     }
 }
@@ -112,6 +116,7 @@ impl SamplingParams {
             count("max_new_tokens", max, 0, 1 << 30)?;
             count("min_new_tokens", self.min_new_tokens, 0, max)?;
         }
+        self.grammar.as_ref().map_or(Ok(()), GrammarSpec::check)?;
         self.validate_stops()?;
         self.validate_ids(vocab)
     }
@@ -184,10 +189,32 @@ impl SamplingParams {
             // Streaming granularity is the server's business; a custom object has no effect.
             "stream_interval" | "custom_params" => {}
             "json_schema" | "regex" | "ebnf" | "structural_tag" if v.as_str() == Some("") => {}
-            "json_schema" | "regex" | "ebnf" | "structural_tag" | "beam_width" => {
+            "json_schema" | "regex" | "ebnf" => self.set_grammar(name, v)?,
+            "structural_tag" | "beam_width" => {
                 return Err(Error::unsupported(format!("{name} is not available in this build")));
             }
             _ => return Err(Error::usage(format!("sampling_params: {name:?} is not known"))),
+        }
+        Ok(())
+    }
+}
+
+impl SamplingParams {
+    /// A schema may be text or JSON. Only one constraint at a time.
+    fn set_grammar(&mut self, name: &str, v: &Value) -> Result<()> {
+        let text = match v {
+            Value::String(text) => text.clone(),
+            Value::Object(_) if name == "json_schema" => v.to_string(),
+            _ => return Err(wrong(name, v, "a string")),
+        };
+        let spec = match name {
+            "json_schema" => GrammarSpec::JsonSchema(text),
+            "regex" => GrammarSpec::Regex(text),
+            _ => GrammarSpec::Ebnf(text),
+        };
+        if let Some(other) = self.grammar.replace(spec) {
+            let other = other.name();
+            return Err(Error::usage(format!("{other} and {name} exclude each other; give one")));
         }
         Ok(())
     }
@@ -294,7 +321,11 @@ mod tests {
             (json!({"logit_bias": {"100": 1}}), "logit_bias"),
             (json!({"logit_bias": {"x": 1}}), "logit_bias"),
             (json!({"stop": vec!["x"; 33]}), "stop"),
-            (json!({"regex": "a+"}), "regex"),
+            (json!({"regex": 7}), "regex"),
+            (json!({"regex": "a+", "ebnf": "root ::= \"a\""}), "exclude"),
+            (json!({"regex": "(".repeat(60_000)}), "regex has 60000 bytes"),
+            (json!({"regex": "(".repeat(9000)}), "nested"),
+            (json!({"structural_tag": "{}"}), "structural_tag"),
             (json!({"tempreature": 1}), "tempreature"),
             (json!([]), "object"),
         ] {

@@ -21,6 +21,28 @@ pub struct SamplerState {
     generated: usize,
 }
 
+/// Tokens that may not come next.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bans<'a> {
+    /// Forbidden until `min_new_tokens` were generated.
+    pub ends: &'a [TokenId],
+    /// One bit for each token: those without are forbidden.
+    pub allowed: Option<&'a [u32]>,
+}
+
+impl Bans<'_> {
+    fn allows(&self, id: TokenId) -> bool {
+        let word = |allowed: &[u32]| allowed.get(id as usize / 32).copied().unwrap_or(0);
+        self.allowed.is_none_or(|allowed| word(allowed) >> (id % 32) & 1 == 1)
+    }
+
+    /// A constraint that lets nothing but an end follow is stronger than a least length.
+    fn leaves_only_ends(&self, vocab: usize) -> bool {
+        let mut allowed = (0..vocab as TokenId).filter(|&id| self.allows(id));
+        allowed.all(|id| self.ends.contains(&id))
+    }
+}
+
 /// Scratch that is reused over rows: `[vocab]` each.
 #[derive(Debug, Default)]
 pub struct SamplerScratch {
@@ -29,18 +51,18 @@ pub struct SamplerScratch {
 }
 
 impl SamplerState {
-    /// Chooses the next token from `row` `[vocab]`. `seed` and `choice` key the draw; `ends` are
-    /// the tokens that `min_new_tokens` forbids.
+    /// Chooses the next token from `row` `[vocab]`. Seed and choice key the draw.
     pub fn sample(
         &self,
         row: &[f32],
         params: &SamplingParams,
         key: (u64, u32),
-        ends: &[TokenId],
+        bans: &Bans,
         scratch: &mut SamplerScratch,
     ) -> TokenId {
         let early = self.generated < params.min_new_tokens;
-        let plain = params.logit_bias.is_empty() && !params.has_penalties() && !early;
+        let free = !early && bans.allowed.is_none();
+        let plain = free && params.logit_bias.is_empty() && !params.has_penalties();
         if plain && params.is_greedy() {
             return argmax(row);
         }
@@ -48,14 +70,23 @@ impl SamplerState {
         scratch.logits.extend_from_slice(row);
         let logits = &mut scratch.logits;
         self.adjust(logits, params);
-        if early {
-            forbid(logits, ends);
+        if early && (bans.allowed.is_none() || !bans.leaves_only_ends(row.len())) {
+            forbid(logits, bans.ends);
         }
-        if params.is_greedy() {
-            return argmax(logits);
+        if let Some(allowed) = bans.allowed {
+            keep(logits, allowed);
         }
-        let draw = uniform(key.0, key.1, self.generated as u64);
-        draw_token(logits, &mut scratch.order, params, draw)
+        let token = if params.is_greedy() {
+            argmax(logits)
+        } else {
+            let draw = uniform(key.0, key.1, self.generated as u64);
+            draw_token(logits, &mut scratch.order, params, draw)
+        };
+        if bans.allows(token) {
+            return token;
+        }
+        // Every allowed logit is NaN or -inf: the first will do as well as any.
+        (0..row.len() as TokenId).find(|&id| bans.allows(id)).unwrap_or(token)
     }
 
     /// Counts `token` as generated.
@@ -85,6 +116,16 @@ fn forbid(logits: &mut [f32], ends: &[TokenId]) {
     for &id in ends {
         if let Some(logit) = logits.get_mut(id as usize) {
             *logit = f32::NEG_INFINITY;
+        }
+    }
+}
+
+/// Forbids all tokens but those whose bits are set.
+fn keep(logits: &mut [f32], allowed: &[u32]) {
+    for (index, logits) in logits.chunks_mut(32).enumerate() {
+        let word = allowed.get(index).copied().unwrap_or(0);
+        for (bit, logit) in logits.iter_mut().enumerate() {
+            *logit = if word >> bit & 1 == 1 { *logit } else { f32::NEG_INFINITY };
         }
     }
 }
@@ -179,7 +220,7 @@ mod tests {
         let mut counts = vec![0.0; row.len()];
         for position in 0..n {
             let state = SamplerState { counts: HashMap::new(), generated: position };
-            let id = state.sample(row, params, (1, 0), &[], &mut scratch);
+            let id = state.sample(row, params, (1, 0), &Bans::default(), &mut scratch);
             counts[id as usize] += 1.0 / n as f64;
         }
         counts
@@ -233,7 +274,10 @@ mod tests {
         let p = SamplingParams { temperature: 0.0, ..params() };
         let state = SamplerState::default();
         let row = [1.0, 3.0, 3.0, f32::NAN];
-        assert_eq!(state.sample(&row, &p, (0, 0), &[], &mut SamplerScratch::default()), 1);
+        assert_eq!(
+            state.sample(&row, &p, (0, 0), &Bans::default(), &mut SamplerScratch::default()),
+            1
+        );
     }
 
     #[test]
@@ -243,7 +287,8 @@ mod tests {
         let mut pick = |p: &SamplingParams, row: &[f32], seen: &[TokenId], ends: &[TokenId]| {
             let mut state = SamplerState::default();
             seen.iter().for_each(|&t| state.accept(t, p));
-            state.sample(row, p, (0, 0), ends, &mut scratch)
+            let bans = Bans { ends, allowed: None };
+            state.sample(row, p, (0, 0), &bans, &mut scratch)
         };
         let row = [2.0, 1.9, -1.0];
         let p = SamplingParams { presence_penalty: 0.2, ..greedy.clone() };
@@ -259,5 +304,23 @@ mod tests {
         let p = SamplingParams { min_new_tokens: 1, ..greedy };
         assert_eq!(pick(&p, &row, &[], &[0]), 1);
         assert_eq!(pick(&p, &row, &[1], &[0]), 0);
+    }
+
+    #[test]
+    fn only_allowed_tokens_are_chosen() {
+        let state = SamplerState::default();
+        let mut scratch = SamplerScratch::default();
+        let row: Vec<f32> = (0..70).map(|i| i as f32).collect();
+        let mut pick = |row: &[f32], p: &SamplingParams, ends: &[TokenId], allowed: &[u32]| {
+            let bans = Bans { ends, allowed: Some(allowed) };
+            state.sample(row, p, (3, 0), &bans, &mut scratch)
+        };
+        let greedy = SamplingParams { temperature: 0.0, ..params() };
+        assert_eq!(pick(&row, &greedy, &[], &[0b101, 1 << 7, 0]), 39);
+        assert_eq!(pick(&row, &params(), &[], &[0b100, 0, 0]), 2);
+        assert_eq!(pick(&[f32::NAN; 70], &params(), &[], &[0, 0, 0b10]), 65);
+        let early = SamplingParams { min_new_tokens: 5, ..greedy };
+        assert_eq!(pick(&row, &early, &[39], &[0b101, 1 << 7, 0]), 2, "no end yet");
+        assert_eq!(pick(&row, &early, &[39], &[0, 1 << 7, 0]), 39, "nothing but the end fits");
     }
 }

@@ -12,8 +12,9 @@ use super::choice::Choice;
 use super::core::Engine;
 use super::logprobs::token_logprob;
 use super::request::{FinishReason, Finished, Update};
-use super::sampler::SamplerScratch;
+use super::sampler::{Bans, SamplerScratch};
 use super::trace;
+use crate::text::grammar::Constraint;
 
 /// Reused by every step.
 #[derive(Default)]
@@ -35,6 +36,8 @@ pub struct StepStats {
     /// Rows of prompts; the other rows decode, one a sequence.
     pub prefill_tokens: usize,
     pub decode_tokens: usize,
+    /// Cached positions that the rows attend to, over all rows: `Σ len · past + len (len + 1) / 2`.
+    pub kv_reads: u64,
     /// Page copies and rows on the device.
     pub device: Duration,
     /// All of the step, planning to delivery.
@@ -48,6 +51,11 @@ impl StepStats {
             sequences: step.sequences.len(),
             prefill_tokens: step.prefill_tokens,
             decode_tokens: step.tokens.len() - step.prefill_tokens,
+            kv_reads: step
+                .sequences
+                .iter()
+                .map(|s| (s.len * s.past + s.len * (s.len + 1) / 2) as u64)
+                .sum(),
             ..StepStats::default()
         }
     }
@@ -185,14 +193,17 @@ impl Engine {
 
     /// Writes the end of a choice into its update and forgets the choice.
     fn close(&mut self, event: &Event, update: &mut Update, why: Option<&FinishReason>) {
-        let Some(usage) = event.end else { return };
+        let Some(mut usage) = event.end else { return };
+        // A choice that got stuck in its grammar has no last token, whatever was counted.
+        usage.output_tokens -= usize::from(event.token.is_some() && update.token.is_none());
         let found = update.finished.take().map(|f| f.reason);
         let reason = match (usage.reason, found) {
             (Finish::Stop, Some(reason)) => reason,
             (Finish::Stop | Finish::Length, _) => FinishReason::Length,
             (Finish::Cancelled, _) => why.cloned().unwrap_or(FinishReason::Cancelled),
-            (Finish::Failed, _) => {
-                why.cloned().unwrap_or_else(|| FinishReason::Failed("the step failed".into()))
+            (Finish::Failed, found) => {
+                let unnamed = || FinishReason::Failed("the step failed".into());
+                why.cloned().or(found).unwrap_or_else(unnamed)
             }
         };
         if let Some(mut choice) = self.choices.remove(&(event.id, event.choice)) {
@@ -224,18 +235,17 @@ impl Choice {
 
     /// Samples from `row` and says what to tell the client and the scheduler.
     fn next(&mut self, id: u64, row: &[f32], scratch: &mut SamplerScratch) -> (Update, Output) {
-        let token: TokenId = self.sampler.sample(row, &self.params, self.key, &self.ends, scratch);
+        let token = match self.choose(row, scratch) {
+            Ok(token) => token,
+            Err(why) => return self.stuck(id, why),
+        };
         let wanted = self.logprobs.output;
         let logprob = wanted.then(|| token_logprob(row, token, self.logprobs.top));
         let accepted = self.accept(token);
-        let finish = accepted.finish.as_ref().map(|_| Finish::Stop);
-        let usage = scheduler::End {
-            reason: Finish::Stop,
-            prompt_tokens: 0,
-            cached_tokens: 0,
-            output_tokens: 0,
-            preemptions: 0,
-        };
+        let finish = accepted.finish.as_ref().map(|reason| match reason {
+            FinishReason::Failed(_) => Finish::Failed,
+            _ => Finish::Stop,
+        });
         let scored = std::mem::take(&mut self.prompt_logprobs);
         let update = Update {
             id,
@@ -244,11 +254,39 @@ impl Choice {
             logprob,
             text: accepted.text,
             prompt_logprobs: (!scored.is_empty()).then_some(scored),
-            finished: accepted.finish.map(|reason| Finished { reason, usage }),
+            finished: accepted.finish.map(|reason| Finished { reason, usage: UNKNOWN }),
         };
         (update, Output { token, finish })
     }
+
+    fn choose(
+        &mut self,
+        row: &[f32],
+        scratch: &mut SamplerScratch,
+    ) -> std::result::Result<TokenId, String> {
+        let allowed = self.constraint.as_mut().map(Constraint::mask).transpose()?;
+        let bans = Bans { ends: &self.ends, allowed };
+        Ok(self.sampler.sample(row, &self.params, self.key, &bans, scratch))
+    }
+
+    /// The end of a choice whose grammar cannot go on.
+    fn stuck(&self, id: u64, why: String) -> (Update, Output) {
+        let event = Event { id, choice: self.key.1, token: None, end: None };
+        let reason = FinishReason::Failed(why);
+        let finished = Some(Finished { reason, usage: UNKNOWN });
+        let output = Output { token: 0, finish: Some(Finish::Failed) };
+        (Update { finished, ..silent(&event) }, output)
+    }
 }
+
+/// Stands in an update until the scheduler says what was used.
+const UNKNOWN: scheduler::End = scheduler::End {
+    reason: Finish::Stop,
+    prompt_tokens: 0,
+    cached_tokens: 0,
+    output_tokens: 0,
+    preemptions: 0,
+};
 
 /// The books of engine and scheduler disagree: nothing that follows can be trusted.
 fn broken(error: Error) -> Error {

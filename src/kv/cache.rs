@@ -103,6 +103,12 @@ impl PageCache {
         self.tree.as_ref().is_some_and(|t| t.contains(page))
     }
 
+    /// [`PageCache::allocate`] might give it out now: it is free or evictable.
+    pub fn may_be_reused(&self, page: PageId) -> bool {
+        let state = &self.pages[page as usize];
+        state.references == 0 && !state.parked
+    }
+
     /// Counts towards [`PageCache::available`], so taking it up costs a page.
     pub fn is_idle(&self, page: PageId) -> bool {
         let state = &self.pages[page as usize];

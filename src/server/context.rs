@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::service::EngineHandle;
 use crate::error::Error;
 use crate::http::Refused;
+use crate::text::grammar::Grammars;
 use crate::text::{ChatTemplate, Tokenizer};
 
 /// Facts of the model that is served, taken before the engine's thread owns it.
@@ -35,6 +36,7 @@ pub struct ModelFacts {
     pub weights_bytes: u64,
     pub kv_bytes: u64,
     pub tokenizer: Option<Arc<Tokenizer>>,
+    pub grammars: Option<Arc<Grammars>>,
     pub chat: Option<Arc<ChatTemplate>>,
     pub chat_error: Option<Error>,
 }
@@ -65,6 +67,7 @@ impl ModelFacts {
             weights_bytes: memory.weights,
             kv_bytes: memory.kv,
             tokenizer: model.tokenizer.clone(),
+            grammars: model.grammars.clone(),
             chat: model.chat.clone(),
             chat_error: model.chat_error.clone(),
         }

@@ -107,6 +107,11 @@ fn sampling(map: &Map<String, Value>, model: &ModelFacts) -> Result<SamplingPara
         params.max_new_tokens = None;
     }
     params.validate(model.vocab)?;
+    // Compiled here, on a worker: a bad grammar is this request's error, and the engine finds
+    // the good ones ready.
+    if let (Some(spec), Some(grammars)) = (&params.grammar, &model.grammars) {
+        grammars.compile(spec)?;
+    }
     Ok(params)
 }
 

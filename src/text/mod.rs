@@ -8,6 +8,7 @@ mod clock;
 mod decoder;
 pub mod detokenizer;
 mod gguf;
+pub mod grammar;
 mod guard;
 mod pre_tokenizer;
 mod python;

@@ -42,7 +42,7 @@ const PLANTED: [(&str, &str, &str, &str); 12] = [
     ("embed bf16 3x576", "embed_sm80", "mul.f32", "add.f32"),
     ("gather f16 3x576", "gather_sm80", "setp.ge.u32", "setp.gt.u32"),
     ("moe_permute 131", "moe_permute_sm80", "bar.sync", "// bar.sync"),
-    ("moe_topk 5x60", "moe_topk_sm80", "setp.gt.f32", "setp.ge.f32"),
+    ("moe_topk 5x60", "moe_topk_sm80", "setp.lt.u32", "setp.gt.u32"),
     ("sample top_p of 3001", "sample_sm80", "bar.sync", "// bar.sync"),
     ("sample plain of 3001", "sample_sm80", "-766435501", "-766435503"),
 ];
