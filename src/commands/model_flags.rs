@@ -197,9 +197,9 @@ macro_rules! with_model_flags {
                 from_str_fn($crate::commands::values::whole::<1, { 1 << 30 }>))]
             context_length: Option<usize>,
 
-            /// auto (cuda if a usable card is there, else cpu), cuda, cpu, emulated: the GPU's kernels
-            /// on the PTX machine, for tests, or null: no device, random answers at once, to
-            /// measure the rest (default auto)
+            /// auto (cuda if a usable card is there, else cpu), cuda, cpu, emulated (the GPU's
+            /// kernels on the PTX machine, for tests), or null: no device, random answers at
+            /// once, to measure the rest (default auto)
             #[argh(option, arg_name = "DEVICE", default = "Default::default()")]
             device: $crate::commands::model_flags::DeviceChoice,
 
