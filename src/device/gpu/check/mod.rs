@@ -15,6 +15,7 @@ mod elementwise;
 mod logprobs;
 mod machine;
 mod moe;
+mod on_driver;
 mod page_copy;
 mod rmsnorm;
 mod rope;
@@ -23,6 +24,7 @@ mod sample;
 pub use bench::{Bench, Matrix, Traffic};
 pub use data::{Rng, Store};
 pub use machine::{Counted, Emulated, Geometry, Machine};
+pub use on_driver::OnDriver;
 
 /// One shape of one kernel.
 pub struct Case {

@@ -73,3 +73,17 @@ fn a_launch_that_the_registry_contradicts_is_refused() {
     let wide = refused(bench.launch("sm80_bf16_add_vec", wide, &params, None));
     assert!(wide.contains("256 at most"), "{wide}");
 }
+
+/// The same cases through a driver's door, which knows nothing of what is written where.
+#[test]
+fn checks_run_on_a_driver_and_see_stray_writes_there() {
+    use crate::device::gpu::driver::emulated;
+    let driver = emulated::Emulated::new(pacer_emulator::host::Config::default());
+    let mut machine = OnDriver::new(&driver);
+    for case in cases().iter().filter(|c| c.name.starts_with("embed bf16")) {
+        assert_eq!(run(case, &mut machine, 1).failure, None, "{}", case.name);
+    }
+    let at = machine.alloc(24).expect("memory");
+    machine.write(at + 24, &[0]).expect("the guard is memory");
+    assert!(machine.clear().expect_err("seen").contains("written outside of 24 bytes"));
+}
