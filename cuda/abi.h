@@ -41,6 +41,195 @@ typedef struct RmsNormParams {
   f32 offset;      // 0, or 1 for the (1 + w) form
 } RmsNormParams;
 
+// embed.cu: out[t] = scale * table[token[t]].
+typedef struct EmbedParams {
+  u64 table;       // [vocab, width] T, dense
+  u64 tokens;      // [rows] u32, below vocab
+  u64 out;         // [rows, width] T
+  u32 rows;
+  u32 width;
+  u32 out_stride;
+  f32 scale;
+} EmbedParams;
+
+// add.cu: x += y.
+typedef struct AddParams {
+  u64 x;           // [rows, width] T
+  u64 y;           // [rows, width] T
+  u32 rows;
+  u32 width;
+  u32 x_stride;
+  u32 y_stride;
+} AddParams;
+
+// gated.cu: out = act(gate) * up.
+typedef struct GatedParams {
+  u64 gate_up;     // [rows, 2 * width] T
+  u64 out;         // [rows, width] T
+  u32 rows;
+  u32 width;
+  u32 gate_up_stride;
+  u32 out_stride;
+  u32 act;         // 0 SiLU, 1 GELU by tanh, 2 GELU by erf
+  u32 reserved;
+} GatedParams;
+
+// gather.cu: out[r] = x[index[r]].
+typedef struct GatherParams {
+  u64 x;           // [any, width] T
+  u64 index;       // [rows] u32
+  u64 out;         // [rows, width] T
+  u32 rows;
+  u32 width;
+  u32 x_stride;
+  u32 out_stride;
+} GatherParams;
+
+// softcap.cu: x = cap * tanh(x / cap).
+typedef struct SoftcapParams {
+  u64 x;           // [rows, width] T, here also f32
+  u32 rows;
+  u32 width;
+  u32 stride;
+  f32 cap;
+} SoftcapParams;
+
+// rope.cu: cosine and sine of every row's angles, once per step for each rotary table.
+typedef struct RopeAnglesParams {
+  u64 turns;       // [half] u64: the fraction of a turn per position, inv_freq / 2 pi, times 2^64
+  u64 positions;   // [rows] u32
+  u64 angles;      // [rows] blocks of 16 * even(ceil(half / 8)) f32, see rope.cu
+  u32 rows;
+  u32 half;        // rotated pairs of a head
+  f32 scale;       // multiplies cosine and sine
+  u32 reserved;
+} RopeAnglesParams;
+
+// rope.cu: q in place; k and v into their pages.
+typedef struct RopeParams {
+  u64 q;           // [rows, heads * head_dim] T
+  u64 k;           // [rows, kv_heads * head_dim] T
+  u64 v;           // [rows, kv_heads * head_dim] T
+  u64 angles;      // as RopeAnglesParams writes them; unused if half is 0
+  u64 k_pages;     // one layer's K
+  u64 v_pages;     // one layer's V
+  u64 slots;       // [rows] i32
+  u64 q_weight;    // [head_dim] T, for the forms that normalise
+  u64 k_weight;    // [head_dim] T
+  u32 rows;
+  u32 heads;
+  u32 kv_heads;
+  u32 head_dim;
+  u32 half;        // rotated pairs of a head; 0 leaves q alone and only stores k and v
+  u32 page_size;
+  u32 q_stride;
+  u32 k_stride;
+  u32 v_stride;
+  f32 eps;         // of the norm
+  f32 offset;      // of the norm's weight: 0, or 1 for (1 + w)
+  u32 reserved;
+} RopeParams;
+
+// page_copy.cu: the first `tokens` slots of page `from` into page `to`, every layer's K and V.
+typedef struct PageCopyParams {
+  u64 k_layers;    // [layers] u64 addresses of K's pages
+  u64 v_layers;    // [layers] u64 addresses of V's pages
+  u32 from;
+  u32 to;
+  u32 tokens;
+  u32 kv_heads;
+  u32 page_size;
+  u32 head_dim;
+} PageCopyParams;
+
+// moe_topk.cu: softmax over the router's logits, the best experts and their shares.
+typedef struct MoeTopkParams {
+  u64 logits;      // [rows, experts] f32
+  u64 chosen;      // [rows, top_k] u32, best first; ties: the lower index
+  u64 shares;      // [rows, top_k] f32
+  u32 rows;
+  u32 experts;     // at most 512
+  u32 top_k;       // at most experts and 32
+  u32 stride;      // of logits
+  u32 renormalise; // 1: the shares of a row sum to 1
+  u32 reserved;
+} MoeTopkParams;
+
+// moe_permute.cu: assignments sorted by expert, in the order of rows within one.
+typedef struct MoePermuteParams {
+  u64 chosen;      // [count] u32, count = rows * top_k
+  u64 offsets;     // [experts + 1] u32: expert e has sorted rows offsets[e] .. offsets[e + 1]
+  u64 gather;      // [count] u32: row of x that each sorted row takes
+  u64 places;      // [count] u32: the sorted row of each assignment
+  u32 count;
+  u32 top_k;
+  u32 experts;
+  u32 reserved;
+} MoePermuteParams;
+
+// moe_combine.cu: out[t] = sum over j of shares[t][j] * y[places[t][j]].
+typedef struct MoeCombineParams {
+  u64 y;           // [count, width] T, sorted by expert
+  u64 places;      // [rows, top_k] u32
+  u64 shares;      // [rows, top_k] f32
+  u64 out;         // [rows, width] T
+  u32 rows;
+  u32 width;
+  u32 top_k;
+  u32 y_stride;
+  u32 out_stride;
+  u32 reserved;
+} MoeCombineParams;
+
+// A change that one row's parameters make to the logit of one token.
+typedef struct LogitChange {
+  u32 token;
+  f32 bias;
+  u32 count;       // times generated; 0: no penalty
+  u32 forbidden;   // 1: minus infinity
+} LogitChange;
+
+// How one row is sampled; see src/engine/sampler.rs.
+typedef struct SampleRow {
+  f32 temperature; // 0: the best token
+  f32 top_p;       // 1 or more: no limit
+  f32 min_p;       // 0: no limit
+  u32 top_k;       // 0: no limit
+  u32 seed_low;
+  u32 seed_high;
+  u32 choice;      // which of a request's choices
+  u32 position;    // tokens generated before
+  f32 repetition;  // penalties; 1, 0 and 0: none
+  f32 frequency;
+  f32 presence;
+  u32 changes;     // where this row's begin; they end where the next row's begin
+} SampleRow;
+
+// sample.cu: logit changes in place, then one token a row.
+typedef struct SampleParams {
+  u64 logits;      // [rows, vocab] f32
+  u64 settings;    // [rows + 1] SampleRow; of the last only `changes` is read
+  u64 changes;     // [] LogitChange, each token at most once a row
+  u64 tokens;      // [rows] u32
+  u32 rows;
+  u32 vocab;       // at most 2^21
+  u32 stride;
+  u32 reserved;
+} SampleParams;
+
+// logprobs.cu: log-softmax of the row's best tokens, and of one named token.
+typedef struct LogprobsParams {
+  u64 logits;      // [rows, vocab] f32
+  u64 targets;     // [rows] u32, or 0
+  u64 target_out;  // [rows] f32
+  u64 top_tokens;  // [rows, top] u32, best first; ties: the lower id
+  u64 top_out;     // [rows, top] f32
+  u32 rows;
+  u32 vocab;
+  u32 stride;
+  u32 top;         // 0: none
+} LogprobsParams;
+
 // ---- products: GEMM, GEMV, attention, quantised weights ------------------------------------------
 
 // gemm.cu, gemm_wgmma.cu: y = x * w^T (+ bias) (+ residual), or gated; see there.

@@ -33,3 +33,16 @@ __device__ inline f32 block_max(f32 x, f32* parts) {
   const u32 warps = blockDim.x / 32;
   return warp_max(lane_id() < warps ? parts[lane_id()] : -INFINITY);
 }
+
+// The better of two (value, index) pairs over the warp: the larger value, of equals the lower index.
+__device__ inline void warp_best(f32& value, u32& index) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+    const f32 other = __shfl_xor_sync(~0u, value, step);
+    const u32 at = __shfl_xor_sync(~0u, index, step);
+    if (other > value || (other == value && at < index)) {
+      value = other;
+      index = at;
+    }
+  }
+}

@@ -103,8 +103,12 @@ __device__ void rms_norm_any(const RmsNormParams& p) {
   const T* add = pointer<T>(p.add) + group_start(p, blockIdx.x, p.add_stride);
   f32 sum = 0.0f;
   for (u32 i = threadIdx.x; i < p.width; i += blockDim.x) {
-    if (p.add) x[i] = from_f32<T>(to_f32(x[i]) + to_f32(add[i]));
-    const f32 v = to_f32(x[i]);
+    f32 v = to_f32(x[i]);
+    if (p.add) {
+      const T both = from_f32<T>(v + to_f32(add[i]));
+      x[i] = both;
+      v = to_f32(both);
+    }
     sum = fmaf(v, v, sum);
   }
   const f32 scale = inverse_rms(p, block_sum(sum, parts));

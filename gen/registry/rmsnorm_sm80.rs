@@ -10,7 +10,7 @@ Module {
             block: 128,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 26, 0), ("sm_89", 28, 0), ("sm_90", 28, 0)],
+            uses: &[("sm_80", 32, 0), ("sm_89", 29, 0), ("sm_90", 32, 0)],
             about: "dtype=bf16 width<=256,%8",
         },
         Kernel {
@@ -20,7 +20,7 @@ Module {
             block: 128,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 40, 0), ("sm_89", 41, 0), ("sm_90", 40, 0)],
+            uses: &[("sm_80", 38, 0), ("sm_89", 38, 0), ("sm_90", 38, 0)],
             about: "dtype=bf16 width<=1024,%8",
         },
         Kernel {
@@ -30,7 +30,7 @@ Module {
             block: 1024,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 28, 128), ("sm_89", 28, 128), ("sm_90", 28, 128)],
+            uses: &[("sm_80", 32, 128), ("sm_89", 27, 128), ("sm_90", 30, 128)],
             about: "dtype=bf16 width<=8192,%8",
         },
         Kernel {
@@ -40,7 +40,7 @@ Module {
             block: 1024,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 32, 128), ("sm_89", 32, 128), ("sm_90", 32, 128)],
+            uses: &[("sm_80", 32, 128), ("sm_89", 32, 128), ("sm_90", 30, 128)],
             about: "dtype=bf16 width<=16384,%8",
         },
         Kernel {
@@ -60,7 +60,7 @@ Module {
             block: 128,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 30, 0), ("sm_89", 28, 0), ("sm_90", 30, 0)],
+            uses: &[("sm_80", 32, 0), ("sm_89", 29, 0), ("sm_90", 32, 0)],
             about: "dtype=f16 width<=256,%8",
         },
         Kernel {
@@ -70,7 +70,7 @@ Module {
             block: 128,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 40, 0), ("sm_89", 41, 0), ("sm_90", 40, 0)],
+            uses: &[("sm_80", 39, 0), ("sm_89", 39, 0), ("sm_90", 39, 0)],
             about: "dtype=f16 width<=1024,%8",
         },
         Kernel {
@@ -80,7 +80,7 @@ Module {
             block: 1024,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 28, 128), ("sm_89", 29, 128), ("sm_90", 28, 128)],
+            uses: &[("sm_80", 32, 128), ("sm_89", 28, 128), ("sm_90", 32, 128)],
             about: "dtype=f16 width<=8192,%8",
         },
         Kernel {
@@ -90,7 +90,7 @@ Module {
             block: 1024,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 32, 128), ("sm_89", 34, 128), ("sm_90", 32, 128)],
+            uses: &[("sm_80", 32, 128), ("sm_89", 34, 128), ("sm_90", 30, 128)],
             about: "dtype=f16 width<=16384,%8",
         },
         Kernel {
@@ -100,7 +100,7 @@ Module {
             block: 256,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 20, 128), ("sm_89", 20, 128), ("sm_90", 20, 128)],
+            uses: &[("sm_80", 19, 128), ("sm_89", 20, 128), ("sm_90", 19, 128)],
             about: "dtype=f16 width=any",
         },
     ],

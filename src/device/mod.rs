@@ -3,8 +3,10 @@
 
 pub mod cpu;
 pub mod faulty;
+pub mod formula;
 pub mod gpu;
 pub mod null;
+pub mod philox;
 
 use crate::error::Result;
 use crate::model::cost::Storage;

@@ -17,7 +17,7 @@ pub mod logprobs;
 pub mod model;
 pub mod options;
 pub mod params;
-pub mod philox;
+pub use crate::device::philox;
 pub mod request;
 pub mod sampler;
 pub mod service;

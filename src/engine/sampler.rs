@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::types::TokenId;
 
 use super::params::SamplingParams;
-use super::philox::uniform;
+use crate::device::philox::uniform;
 
 /// What the sampler keeps of one choice of one request.
 #[derive(Debug, Clone, Default)]

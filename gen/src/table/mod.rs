@@ -169,3 +169,52 @@ pub fn modules() -> Vec<Module> {
     all.extend(products::modules());
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of a field's type, and its alignment.
+    fn size(ty: &str, known: &[(String, usize)]) -> Option<(usize, usize)> {
+        match ty {
+            "u64" => Some((8, 8)),
+            "u32" | "i32" | "f32" => Some((4, 4)),
+            _ => known.iter().find(|(n, _)| n == ty).map(|(_, s)| (*s, 8)),
+        }
+    }
+
+    /// A launch passes a struct as bytes, so every byte of it must belong to a field.
+    #[test]
+    fn parameter_structs_have_no_padding() {
+        let text = include_str!("../../../cuda/abi.h");
+        let mut known: Vec<(String, usize)> = Vec::new();
+        for body in text.split("typedef struct ").skip(1) {
+            let name = body.split(' ').next().unwrap().to_owned();
+            let fields = body.split_once('{').unwrap().1.split_once('}').unwrap().0;
+            let (mut at, mut align) = (0, 4);
+            for line in fields.lines().filter_map(|l| l.split_once(';')) {
+                let mut words = line.0.split_whitespace();
+                let Some((bytes, aligned)) = size(words.next().unwrap(), &known) else { continue };
+                let count = words.next().and_then(|w| w.split(['[', ']']).nth(1));
+                let count: usize = count.map_or(1, |n| n.parse().unwrap());
+                assert_eq!(at % aligned, 0, "{name} has a hole before {line:?}");
+                at += bytes * count;
+                align = align.max(aligned);
+            }
+            assert_eq!(at % align, 0, "{name} ends in padding: add a `reserved` field");
+            known.push((name, at));
+        }
+        assert!(known.len() > 10);
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let all = modules();
+        let mut names: Vec<String> = all.iter().map(Module::name).collect();
+        names.extend(all.iter().flat_map(|m| m.variants.iter().map(|v| m.symbol(v))));
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

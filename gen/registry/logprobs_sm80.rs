@@ -1,0 +1,17 @@
+Module {
+    name: "logprobs_sm80",
+    target: Target::Sm80,
+    ptx: include_str!("../ptx/logprobs_sm80.ptx"),
+    kernels: &[
+        Kernel {
+            symbol: "sm80_f32_logprobs",
+            params: "LogprobsParams",
+            param_bytes: size_of::<abi::LogprobsParams>(),
+            block: 1024,
+            shared: 0,
+            cluster: 1,
+            uses: &[("sm_80", 16, 256), ("sm_89", 17, 256), ("sm_90", 16, 256)],
+            about: "dtype=f32 top=any",
+        },
+    ],
+}

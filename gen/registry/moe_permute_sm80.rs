@@ -1,0 +1,17 @@
+Module {
+    name: "moe_permute_sm80",
+    target: Target::Sm80,
+    ptx: include_str!("../ptx/moe_permute_sm80.ptx"),
+    kernels: &[
+        Kernel {
+            symbol: "sm80_moe_permute",
+            params: "MoePermuteParams",
+            param_bytes: size_of::<abi::MoePermuteParams>(),
+            block: 256,
+            shared: 0,
+            cluster: 1,
+            uses: &[("sm_80", 24, 32), ("sm_89", 24, 32), ("sm_90", 27, 32)],
+            about: "experts=any",
+        },
+    ],
+}

@@ -1,0 +1,17 @@
+Module {
+    name: "sample_sm80",
+    target: Target::Sm80,
+    ptx: include_str!("../ptx/sample_sm80.ptx"),
+    kernels: &[
+        Kernel {
+            symbol: "sm80_f32_sample",
+            params: "SampleParams",
+            param_bytes: size_of::<abi::SampleParams>(),
+            block: 1024,
+            shared: 0,
+            cluster: 1,
+            uses: &[("sm_80", 32, 33592), ("sm_89", 40, 33592), ("sm_90", 41, 33592)],
+            about: "dtype=f32 vocab<=2097152",
+        },
+    ],
+}
