@@ -98,8 +98,9 @@ impl Tile {
     }
 
     fn legal(self, p: &Product, card: &Card) -> bool {
-        let fits = !self.wgmma || card.capability == (9, 0) && card.wgmma_is_exact;
-        self.gated == p.gated && fits
+        // Below 64 rows most of wgmma's 128 would be padding.
+        let hopper = card.capability == (9, 0) && card.wgmma_is_exact && p.m > 64;
+        self.gated == p.gated && (!self.wgmma || hopper)
     }
 
     /// Rows of w that a block reads.
