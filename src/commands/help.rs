@@ -25,6 +25,19 @@ pub fn overview(commands: &[Command]) -> String {
     text
 }
 
+/// The help of a command that has commands of its own.
+pub fn group(name: &str, commands: &[Command]) -> String {
+    let mut text = format!("Usage: pacer {name} <command> [flags]\n\nCommands:\n");
+    for command in commands {
+        let info = (command.info)();
+        let first = info.description.split_inclusive(". ").next().unwrap_or("");
+        let short = command.name.rsplit(' ').next().unwrap_or(command.name);
+        entry(&mut text, short, first.trim_end_matches(['.', ' ']));
+    }
+    text.push_str(&format!("\n`pacer {name} <command> --help` lists a command's flags.\n"));
+    text
+}
+
 /// The help of one command: its own flags, then the flags that all model commands share.
 pub fn command(name: &str, aliases: &[&str], info: &CommandInfoWithArgs) -> String {
     let shared = SharedFlags::get_args_info();

@@ -4,16 +4,24 @@
 //! [`COMMANDS`].
 
 pub mod args;
+pub mod bench_offline_throughput;
 pub mod bench_one_batch;
+pub mod bench_one_batch_server;
+pub mod bench_serving;
 pub mod calibrate;
+pub mod codec;
+pub mod compare;
 pub mod generate;
 pub mod help;
 pub mod info;
+pub mod kernels;
+pub mod launch;
 pub mod load;
 pub mod model_flags;
 pub mod nearest;
 pub mod out;
 pub mod progress;
+pub mod report;
 pub mod serve;
 pub mod values;
 
@@ -42,6 +50,15 @@ impl Command {
     const fn of<T: Run>() -> Command {
         Command { name: T::NAME, aliases: T::ALIASES, info: T::get_args_info, run: run::<T> }
     }
+
+    /// A command with commands of its own.
+    const fn group(
+        name: &'static str,
+        info: fn() -> CommandInfoWithArgs,
+        run: fn(&Command, &[String]) -> Result<()>,
+    ) -> Command {
+        Command { name, aliases: &[], info, run }
+    }
 }
 
 fn run<T: Run>(command: &Command, words: &[String]) -> Result<()> {
@@ -58,8 +75,14 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<serve::Serve>(),
     Command::of::<generate::Generate>(),
     Command::of::<bench_one_batch::BenchOneBatch>(),
+    Command::of::<bench_one_batch_server::BenchOneBatchServer>(),
+    Command::of::<bench_offline_throughput::BenchOfflineThroughput>(),
+    Command::of::<bench_serving::BenchServing>(),
     Command::of::<calibrate::Calibrate>(),
+    Command::of::<compare::Compare>(),
+    Command::of::<report::Report>(),
     Command::of::<info::Info>(),
+    Command::group("kernels", kernels::info, kernels::run),
 ];
 
 /// `pacer 0.1.0 (1a2b3c4d5e6f)`: what `--version` prints and result rows carry.
@@ -97,12 +120,21 @@ pub fn dispatch(words: &[String]) -> Result<()> {
 
 /// The command of that name; `--bench-one-batch` is `bench-one-batch`, and `_` may stand for `-`.
 fn find(word: &str) -> Result<&'static Command> {
+    find_in(COMMANDS, "", word)
+}
+
+/// The command named `prefix` and then `word`.
+fn find_in(commands: &'static [Command], prefix: &str, word: &str) -> Result<&'static Command> {
     let name = word.trim_start_matches("--").replace('_', "-");
-    let found = COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name.as_str()));
+    let short = |c: &Command| c.name.strip_prefix(prefix).unwrap_or(c.name);
+    let found = commands.iter().find(|c| short(c) == name || c.aliases.contains(&name.as_str()));
     found.ok_or_else(|| {
-        let names = COMMANDS.iter().flat_map(|c| c.aliases.iter().chain([&c.name]).copied());
+        let names = commands.iter().flat_map(|c| {
+            c.aliases.iter().copied().chain([c.name.strip_prefix(prefix).unwrap_or(c.name)])
+        });
         let meant = nearest::nearest(&name, names);
         let hint = meant.map_or(String::new(), |m| format!("; did you mean {m}?"));
-        Error::usage(format!("unknown command {word}{hint} (see `pacer help`)"))
+        let help = format!("pacer {prefix}help");
+        Error::usage(format!("unknown command {prefix}{word}{hint} (see `{help}`)"))
     })
 }

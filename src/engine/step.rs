@@ -36,6 +36,8 @@ pub struct StepStats {
     /// Rows of prompts; the other rows decode, one a sequence.
     pub prefill_tokens: usize,
     pub decode_tokens: usize,
+    /// Cached positions that the rows attend to, over all rows: `Σ len · past + len (len + 1) / 2`.
+    pub kv_reads: u64,
     /// Page copies and rows on the device.
     pub device: Duration,
     /// All of the step, planning to delivery.
@@ -49,6 +51,11 @@ impl StepStats {
             sequences: step.sequences.len(),
             prefill_tokens: step.prefill_tokens,
             decode_tokens: step.tokens.len() - step.prefill_tokens,
+            kv_reads: step
+                .sequences
+                .iter()
+                .map(|s| (s.len * s.past + s.len * (s.len + 1) / 2) as u64)
+                .sum(),
             ..StepStats::default()
         }
     }

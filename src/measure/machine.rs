@@ -165,6 +165,32 @@ fn parse_peak(status: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// What the kernel's scheduler says of a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ThreadTimes {
+    /// Time on a processor, nanoseconds.
+    pub cpu_ns: u64,
+    /// Time it could have run and another thread had the processor.
+    pub waited_ns: u64,
+}
+
+/// Of the calling thread since it began; `None` where the kernel does not tell.
+pub fn thread_times() -> Option<ThreadTimes> {
+    parse_schedstat(&read(Path::new("/"), "proc/thread-self/schedstat")?)
+}
+
+fn parse_schedstat(text: &str) -> Option<ThreadTimes> {
+    let mut words = text.split_whitespace().map_while(|w| w.parse().ok());
+    Some(ThreadTimes { cpu_ns: words.next()?, waited_ns: words.next()? })
+}
+
+/// User and system time of another process, seconds; `None` if it is gone.
+pub fn process_seconds(pid: u32) -> Option<f64> {
+    let ticks = parse_own(&read(Path::new("/"), &format!("proc/{pid}/stat"))?)?;
+    // USER_HZ is 100 on every Linux there is.
+    Some(ticks as f64 / 100.0)
+}
+
 /// The processor's marketing name, or the architecture where the system does not tell.
 pub fn cpu_name() -> String {
     let text = read(Path::new("/"), "proc/cpuinfo").unwrap_or_default();
@@ -231,6 +257,13 @@ mod tests {
         let root = Root::new("silent");
         root.write("proc/stat", "cpu  0 0 0 0\n");
         assert_eq!(Watch::start_at(&root.0).finish(), Machine::default());
+    }
+
+    #[test]
+    fn threads_know_their_time() {
+        let want = ThreadTimes { cpu_ns: 1135931, waited_ns: 267551 };
+        assert_eq!(parse_schedstat("1135931 267551 2\n"), Some(want));
+        assert_eq!(parse_schedstat("x"), None);
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub fn percentile(samples: &[f64], q: f64) -> Option<f64> {
     percentile_of_sorted(&sorted(samples), q)
 }
 
-fn percentile_of_sorted(v: &[f64], q: f64) -> Option<f64> {
+/// [`percentile`] of samples that are finite and in order.
+pub fn percentile_of_sorted(v: &[f64], q: f64) -> Option<f64> {
     let last = v.len().checked_sub(1)?;
     let rank = (q.clamp(0.0, 100.0) / 100.0) * last as f64;
     let (low, high) = (rank.floor() as usize, rank.ceil() as usize);

@@ -1,6 +1,6 @@
 //! The loop: sockets, signals, the engine's reports and the workers' results, all on one thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -91,6 +91,9 @@ pub struct Server {
     pub(super) stats: Stats,
     /// Connections that have more to do than one turn.
     again: Vec<usize>,
+    /// Connections with news that have not been told yet, and whether the engine may have more.
+    pub(super) touched: VecDeque<usize>,
+    pub(super) more_reports: bool,
     accept_at: Option<Instant>,
     buffer: Vec<u8>,
     pub(super) date: (u64, String),
@@ -171,6 +174,8 @@ impl Server {
             timers: Timers::default(),
             stats: Stats::new(),
             again: Vec::new(),
+            touched: VecDeque::new(),
+            more_reports: false,
             accept_at: None,
             buffer: vec![0; 64 << 10],
             date: (0, String::new()),
@@ -257,7 +262,7 @@ impl Server {
 
     /// How long the poll may sleep.
     fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || !self.touched.is_empty() || self.more_reports {
             return Some(Duration::ZERO);
         }
         let flush = self.flushes.values().filter_map(|f| f.again).min();

@@ -99,6 +99,10 @@ impl Server {
         if never_ready && let Some(error) = drain.fault.take() {
             return Some(Err(error));
         }
+        if state == State::Starting {
+            // Nothing runs yet, and loading a model may take minutes.
+            return Some(Ok(()));
+        }
         let stopped = matches!(state, State::Stopped | State::Faulted);
         if stopped && drain.ended.is_none() {
             drain.ended = Some(now);

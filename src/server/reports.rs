@@ -9,15 +9,28 @@ use crate::engine::service::{Flushed, Report, State};
 use crate::error::Error;
 use crate::http::{Refused, Response};
 
+/// After this a turn of the loop leaves the rest of the news to the next one.
+const TURN: Duration = Duration::from_millis(4);
+
 /// A flush that has to wait asks again after this.
 const FLUSH_RETRY: Duration = Duration::from_millis(20);
 
 impl Server {
-    /// Takes all reports that are there.
-    pub(super) fn take_reports(&mut self, now: Instant) {
-        while let Some(report) = self.context.engine.poll() {
-            self.take(report, now);
+    /// Takes reports and tells their clients, for as long as a turn may last: an engine that is
+    /// faster than its clients' sockets must not keep the loop from everything else.
+    pub(super) fn take_reports(&mut self, began: Instant) {
+        loop {
+            while let Some(key) = self.touched.pop_front() {
+                self.drive(key);
+                if began.elapsed() > TURN {
+                    self.more_reports = true;
+                    return;
+                }
+            }
+            let Some(report) = self.context.engine.poll() else { break };
+            self.take(report, Instant::now());
         }
+        self.more_reports = false;
     }
 
     fn take(&mut self, report: Report, now: Instant) {
@@ -39,9 +52,7 @@ impl Server {
         }
         touched.sort_unstable();
         touched.dedup();
-        for key in touched {
-            self.drive(key);
-        }
+        self.touched.extend(touched);
         for flushed in report.flushed {
             self.flushed(flushed, now);
         }

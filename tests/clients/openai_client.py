@@ -4,6 +4,7 @@ What is checked is what users of the package rely on: chat, completions, streami
 log-probabilities, several choices, stop strings, seeds, models, and its exceptions.
 """
 
+import json
 import sys
 
 import openai
@@ -113,6 +114,27 @@ def stops():
         check("stop", cut.finish_reason == "stop" and cut.text == text.split(stop)[0])
 
 
+def constrained():
+    schema = {
+        "type": "object",
+        "properties": {"age": {"type": "integer"}},
+        "required": ["age"],
+        "additionalProperties": False,
+    }
+    named = {"name": "person", "schema": schema}
+    answer = client.chat.completions.create(
+        model=model,
+        messages=messages,
+        max_completion_tokens=64,
+        temperature=0,
+        response_format={"type": "json_schema", "json_schema": named},
+    ).choices[0]
+    if answer.finish_reason == "stop":
+        check("the schema holds", isinstance(json.loads(answer.message.content)["age"], int))
+    else:
+        check("the schema begins", answer.message.content.lstrip().startswith("{"))
+
+
 def errors():
     def ask(**more):
         return client.completions.create(**{"model": model, "prompt": "a", **more})
@@ -126,6 +148,6 @@ def errors():
     check("the field is named", error.param == "messages")
 
 
-for part in [models, completions, seeds, chat, stops, errors]:
+for part in [models, completions, seeds, chat, stops, constrained, errors]:
     part()
 print(f"openai {openai.__version__}: {checks} checks passed against {model}")

@@ -8,10 +8,10 @@ use pacer::engine::options::EngineOptions;
 use pacer::engine::params::SamplingParams;
 use pacer::error::Kind;
 use pacer::text::grammar::compiler::MAX_CACHED;
-use pacer::text::grammar::{GrammarSpec, Grammars};
+use pacer::text::grammar::{GrammarSpec, Grammars, gbnf};
 use serde_json::json;
 
-use crate::support::{answer, engine, model, prompt, request};
+use crate::support::{Numbers, answer, engine, model, prompt, request};
 
 /// Generous: the compiler's own limit is five seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -99,6 +99,49 @@ fn work_amplifiers_are_bounded() {
         }
         assert!(begin.elapsed() < PATIENCE, "{shown}: {:?}", begin.elapsed());
     }
+}
+
+/// Pieces of grammars in any order: whatever they make, the reader returns.
+#[test]
+fn no_heap_of_pieces_upsets_the_reader() {
+    let pieces = [
+        "root",
+        " ::= ",
+        "\"a\"",
+        "[a-z]",
+        "[^\\]]",
+        "(",
+        ")",
+        "|",
+        "*",
+        "+?",
+        "{2,3}",
+        "{",
+        "}",
+        "\\x41",
+        "\\u12",
+        "#",
+        "\n",
+        "\"",
+        "[",
+        "é",
+        ".",
+        "b ::= ",
+        "b",
+        "\\",
+        "-",
+        "]",
+        "{,}",
+        "{9999999999}",
+    ];
+    let (mut numbers, mut parsed) = (Numbers(1), 0);
+    for _ in 0..20_000 {
+        let count = 1 + numbers.below(14);
+        let tail: String = (0..count).map(|_| pieces[numbers.below(pieces.len())]).collect();
+        let text = if numbers.below(2) == 0 { format!("root ::= {tail}") } else { tail };
+        parsed += usize::from(gbnf::parse(&text).is_ok());
+    }
+    assert!(parsed > 500, "{parsed} of 20,000 are grammars");
 }
 
 #[test]

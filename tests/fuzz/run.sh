@@ -15,6 +15,11 @@ cargo build --release --target "$triple" --bin "$target"
 mkdir -p "corpus/$target" "artifacts/$target"
 seeds=()
 if [ -d "seeds/$target" ]; then seeds=("seeds/$target"); fi
-exec "target/$triple/release/$target" "corpus/$target" "${seeds[@]}" \
+dict=()
+if [ -f "dicts/$target" ]; then dict=("-dict=dicts/$target"); fi
+# Programs are short: long ones cost time and add no new paths.
+longest=65536
+case "$target" in ptx_*) longest=4096 ;; esac
+exec "target/$triple/release/$target" "corpus/$target" "${seeds[@]}" "${dict[@]}" \
     -artifact_prefix="artifacts/$target/" -runs="$runs" \
-    -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=5 -max_len=65536 -print_final_stats=1
+    -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=5 -max_len="$longest" -print_final_stats=1

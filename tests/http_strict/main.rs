@@ -3,6 +3,7 @@
 //! accepted case it is the next request, after a refused one nobody may hear of it.
 
 mod cases;
+mod mutate;
 mod probe;
 
 use pacer::http::fuzz::events;

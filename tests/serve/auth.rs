@@ -28,9 +28,7 @@ fn status(server: &Running, method: &str, path: &str, key: &str) -> u16 {
     let mut client = server.connect();
     client.send(&head);
     let answer = client.head().expect("an answer");
-    let mut rest = Vec::new();
-    std::io::Read::read_to_end(&mut client.socket, &mut rest).ok();
-    let text = format!("{answer:?}{}", String::from_utf8_lossy(&rest));
+    let text = format!("{answer:?}{}", client.rest());
     assert!(!text.contains("sentinel"), "{method} {path} tells a key");
     answer.status
 }

@@ -127,3 +127,25 @@ fn a_model_that_cannot_be_loaded_ends_the_server() {
     let error = server.serve(&mut |_, _| {}).expect_err("no model");
     assert!(error.message.contains("no such model"), "{error}");
 }
+
+#[test]
+fn a_stop_while_the_model_is_loading_waits_for_nothing() {
+    let options = pacer::server::Options { port: 0, ..Default::default() };
+    let build = || {
+        std::thread::sleep(Duration::from_secs(30));
+        Err(pacer::error::Error::usage("never got here"))
+    };
+    let server = pacer::server::Server::bind(options, Default::default(), build).expect("bound");
+    let (address, stopper) = (server.address(), server.stopper());
+    let thread = std::thread::spawn(move || server.serve(&mut |_, _| {}));
+    let mut client = std::net::TcpStream::connect(address).expect("a connection");
+    std::io::Write::write_all(&mut client, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .expect("sent");
+    let mut answer = [0; 12];
+    std::io::Read::read_exact(&mut client, &mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    let begun = Instant::now();
+    stopper.stop();
+    thread.join().expect("no panic").expect("a clean end");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}

@@ -239,6 +239,12 @@ impl Client {
         (size > 0).then_some(data)
     }
 
+    /// Everything up to the end of the connection.
+    pub fn rest(&mut self) -> String {
+        while self.more() {}
+        String::from_utf8(std::mem::take(&mut self.ahead)).expect("UTF-8")
+    }
+
     /// The server closes without another byte.
     pub fn closed(&mut self) -> bool {
         self.ahead.is_empty() && !self.more()

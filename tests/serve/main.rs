@@ -6,4 +6,5 @@ mod auth;
 mod bad_requests;
 mod faults;
 mod harness;
+mod process;
 mod sockets;

@@ -3,8 +3,9 @@
 /// 1 / 2π · 2¹⁰³: its first 128 fractional bits, less 25.
 const INVERSE_TAU: u128 = 0x28BE_60DB_9391_054A_7F09_D5F4_7D4D_3770 >> 25;
 
-/// What one position adds to the angle, in turns times 2⁶⁴, modulo a turn: `inv_freq / 2π`, rounded.
-/// Multiplied by a position in wrapping 64-bit arithmetic it is off by `position · 2⁻⁶⁵` turns.
+/// What one position adds to the angle, in turns times 2⁶⁴, modulo a turn: `inv_freq / 2π`,
+/// rounded. Multiplied by a position in wrapping 64-bit arithmetic it is off by
+/// `position · 2⁻⁶⁵` turns.
 pub fn per_position(inv_freq: f32) -> u64 {
     let bits = inv_freq.to_bits();
     let exponent = (bits >> 23 & 0xff) as i32;

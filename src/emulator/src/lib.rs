@@ -3,6 +3,7 @@
 //! `parse` turns text into statements, `lower` into decoded instructions ([`isa`]), `exec` runs
 //! them over `memory`. The crate knows nothing of what the kernels are for.
 
+pub mod analysis;
 pub mod card;
 mod error;
 mod exec;
@@ -12,10 +13,12 @@ mod lower;
 mod memory;
 mod module;
 mod parse;
+pub mod report;
 pub mod tensor;
 pub mod timemodel;
+mod work;
 
 pub use error::{Actor, Fault, LoadError, Place, Rule};
-pub use exec::{Checks, Counters, LaunchSpec, Report, launch};
+pub use exec::{Checks, Counters, LaunchSpec, Report, Site, launch};
 pub use memory::{Memory, MemoryError};
 pub use module::{Module, Variable};

@@ -63,6 +63,7 @@ const MUTATIONS: &[Mutation] = &[
     // Block and warp exchange
     ("no barrier after partial sums", "rmsnorm", "bar.sync", Nth(0), "", ""),
     ("no barrier after the inverse", "rmsnorm", "bar.sync", Nth(1), "", ""),
+    ("barrier for some lanes only", "rmsnorm", "bar.sync", Nth(0), "bar.sync", "@%p11 bar.sync"),
     ("shuffle with half a mask", "rmsnorm", "mov.u32", Nth(usize::MAX), ", -1;", ", 65535;"),
     ("misaligned vector load", "rmsnorm", "ld.global.nc.v4", Nth(0), "[%rd62]", "[%rd62+8]"),
     ("vector bound > for >=", "rmsnorm", "setp.ge.s32 \t%p1,", All, "setp.ge", "setp.gt"),

@@ -94,7 +94,7 @@ impl Rng {
         Rng(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0x5851_f42d_4c95_7f2d)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -104,13 +104,13 @@ impl Rng {
 
     /// Below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        (self.word() % n as u64) as usize
     }
 
     /// In [-1, 1), with now and then an outlier eight times as large: uniform noise alone would
     /// let a wrong maximum or a lost term pass.
     pub fn value(&mut self) -> f64 {
-        let r = self.next();
+        let r = self.word();
         let unit = (r >> 40) as f64 / f64::from(1u32 << 23) - 1.0;
         if r.is_multiple_of(61) { unit * 8.0 } else { unit }
     }

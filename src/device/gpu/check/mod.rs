@@ -17,6 +17,7 @@ mod gemm;
 mod logprobs;
 mod machine;
 mod moe;
+mod on_driver;
 mod page_copy;
 mod quant;
 mod rmsnorm;
@@ -26,6 +27,7 @@ mod sample;
 pub use bench::{Bench, Matrix, Traffic};
 pub use data::{Rng, Store};
 pub use machine::{Counted, Emulated, Geometry, Machine};
+pub use on_driver::OnDriver;
 
 /// One shape of one kernel.
 pub struct Case {

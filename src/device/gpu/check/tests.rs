@@ -42,7 +42,7 @@ const PLANTED: [(&str, &str, &str, &str); 12] = [
     ("embed bf16 3x576", "embed_sm80", "mul.f32", "add.f32"),
     ("gather f16 3x576", "gather_sm80", "setp.ge.u32", "setp.gt.u32"),
     ("moe_permute 131", "moe_permute_sm80", "bar.sync", "// bar.sync"),
-    ("moe_topk 5x60", "moe_topk_sm80", "setp.gt.f32", "setp.ge.f32"),
+    ("moe_topk 5x60", "moe_topk_sm80", "setp.lt.u32", "setp.gt.u32"),
     ("sample top_p of 3001", "sample_sm80", "bar.sync", "// bar.sync"),
     ("sample plain of 3001", "sample_sm80", "-766435501", "-766435503"),
 ];
@@ -72,4 +72,18 @@ fn a_launch_that_the_registry_contradicts_is_refused() {
     let wide = Geometry::new(1, 512);
     let wide = refused(bench.launch("sm80_bf16_add_vec", wide, &params, None));
     assert!(wide.contains("256 at most"), "{wide}");
+}
+
+/// The same cases through a driver's door, which knows nothing of what is written where.
+#[test]
+fn checks_run_on_a_driver_and_see_stray_writes_there() {
+    use crate::device::gpu::driver::emulated;
+    let driver = emulated::Emulated::new(pacer_emulator::host::Config::default());
+    let mut machine = OnDriver::new(&driver);
+    for case in cases().iter().filter(|c| c.name.starts_with("embed bf16")) {
+        assert_eq!(run(case, &mut machine, 1).failure, None, "{}", case.name);
+    }
+    let at = machine.alloc(24).expect("memory");
+    machine.write(at + 24, &[0]).expect("the guard is memory");
+    assert!(machine.clear().expect_err("seen").contains("written outside of 24 bytes"));
 }

@@ -1,12 +1,14 @@
 //! Loads and stores: which memory an address means, bounds, alignment, initialisation, races.
 
 use super::cluster::Ctx;
-use super::fault::{Run, refused, stop_lane};
+use super::counters::Counted;
+use super::fault::{Other, Run, Stop, refused, stop_lane};
 use super::moves::in_window;
 use super::warp::{LANES, V64, lanes};
 use crate::error::Rule;
 use crate::isa::{Addr, Order, Reg, Space, Src, Ty};
 use crate::memory::global::Allocation;
+use crate::memory::global_shadow::{Origin, Rival};
 use crate::memory::shared::Refusal;
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES};
 
@@ -89,12 +91,58 @@ impl Ctx<'_> {
         }
     }
 
+    /// Finds races of an access to global memory.
+    pub fn global_order(
+        &self,
+        a: &Allocation,
+        at: u64,
+        bytes: u32,
+        lane: u32,
+        (order, write): (Order, bool),
+    ) -> Run<()> {
+        if !self.env.global_races || a.read_only {
+            return Ok(());
+        }
+        let who = self.access(lane, order.strong());
+        let from = Origin { launch: self.env.launch, cluster: self.cl.number };
+        match a.shadow.access(at, bytes, &who, from, self.warp.clock(lane), write) {
+            Ok(()) => Ok(()),
+            Err(rival) => self.global_race(rival, lane, a.base + at, write),
+        }
+    }
+
+    fn global_race(&self, rival: Rival, lane: u32, address: u64, write: bool) -> Run<()> {
+        let verb = if write { "write" } else { "read" };
+        let theirs = if rival.wrote { "write" } else { "read" };
+        let mut message =
+            format!("{verb} at {address:#x} is not ordered after another thread's {theirs}");
+        let mut others = Vec::new();
+        if rival.cluster == self.cl.number {
+            others.push(Other { actor: rival.actor, pc: rival.pc });
+        } else {
+            let threads = self.cl.blocks[0].threads;
+            let per: Vec<u32> = (0..3).map(|i| self.env.grid[i] / self.env.cluster[i]).collect();
+            let (n, [cx, cy, cz]) = (rival.cluster, self.env.cluster);
+            let at = [n % per[0] * cx, n / per[0] % per[1] * cy, n / (per[0] * per[1]) * cz];
+            let line = self.env.k.code.get(rival.pc as usize).map_or(0, |i| i.line);
+            message += &format!(
+                ": thread {} of the cluster that begins with block ({},{},{}), PTX line {line}",
+                rival.actor % threads,
+                at[0],
+                at[1],
+                at[2]
+            );
+        }
+        Err(Box::new(Stop { rule: Rule::Race, message, lane: Some(lane), others }))
+    }
+
     /// Reads up to 32 bytes for one lane into `out`.
     pub fn read(&mut self, target: Target, out: &mut [u8], lane: u32, order: Order) -> Run<()> {
         let bytes = out.len() as u32;
         match target {
             Target::Global(address) => {
                 let (a, at) = self.global(address, bytes, lane, "read")?;
+                self.global_order(a, at, bytes, lane, (order, false))?;
                 let step = bytes.min(8);
                 for (n, chunk) in out.chunks_mut(step as usize).enumerate() {
                     let at = at + n as u64 * u64::from(step);
@@ -132,7 +180,7 @@ impl Ctx<'_> {
         order: Order,
     ) -> Run<()> {
         let who = self.access(lane, order.strong());
-        let clock = self.warp.clock(lane).clone();
+        let clock = self.warp.clock(lane);
         let checks = self.env.checks;
         let shared = &mut self.cl.blocks[rank].shared;
         let bytes = out.len() as u32;
@@ -141,7 +189,7 @@ impl Ctx<'_> {
             Err(r) => return refused(r, lane, "read", address),
         };
         if checks.races {
-            if let Err(r) = shared.read(at, bytes, &who, &clock) {
+            if let Err(r) = shared.read(at, bytes, &who, clock) {
                 return refused(r, lane, "read", address);
             }
             if shared.holds_mbarrier(at, out.len()) {
@@ -187,6 +235,7 @@ impl Ctx<'_> {
                     let message = format!("write at {address:#x}, which is constant memory");
                     return stop_lane(Rule::OutOfBounds, lane, message);
                 }
+                self.global_order(a, at, bytes, lane, (order, true))?;
                 let step = bytes.min(8);
                 for (n, chunk) in data.chunks(step as usize).enumerate() {
                     let mut word = [0; 8];
@@ -197,7 +246,7 @@ impl Ctx<'_> {
             }
             Target::Shared(rank, address) => {
                 let who = self.access(lane, order.strong());
-                let clock = self.warp.clock(lane).clone();
+                let clock = self.warp.clock(lane);
                 let races = self.env.checks.races;
                 let shared = &mut self.cl.blocks[rank].shared;
                 let at = match shared.offset(address, bytes) {
@@ -205,7 +254,7 @@ impl Ctx<'_> {
                     Err(r) => return refused(r, lane, "write", address),
                 };
                 if races {
-                    if let Err(r) = shared.write(at, bytes, &who, &clock) {
+                    if let Err(r) = shared.write(at, bytes, &who, clock) {
                         return refused(r, lane, "write", address);
                     }
                     if shared.holds_mbarrier(at, data.len()) {
@@ -293,11 +342,18 @@ impl Ctx<'_> {
     }
 
     /// Adds an access to the counters.
-    fn count(&mut self, space: Space, at: &V64, bytes: u32, write: bool) {
+    pub fn count(&mut self, space: Space, at: &V64, bytes: u32, write: bool) {
         let mask = self.warp.mask;
         let shared = match space {
             Space::Shared | Space::SharedCluster => true,
             Space::Global | Space::Const => false,
+            Space::Local => {
+                let asked = u64::from(bytes) * u64::from(mask.count_ones());
+                let counters = &mut self.cl.counters;
+                *if write { &mut counters.local_written } else { &mut counters.local_read } +=
+                    asked;
+                return;
+            }
             Space::Generic => match lanes(mask).next() {
                 Some(lane) if in_window(at[lane as usize], SHARED_WINDOW) => true,
                 Some(lane) if at[lane as usize] < SHARED_WINDOW => false,
@@ -305,6 +361,23 @@ impl Ctx<'_> {
             },
             _ => return,
         };
-        self.cl.counters.access(shared, at, mask, bytes, write);
+        if shared {
+            self.count_shared(at, mask, bytes, write);
+        } else {
+            self.count_global(at, mask, bytes, write);
+        }
+    }
+
+    /// Counts an access of the warp to shared memory.
+    pub fn count_shared(&mut self, at: &V64, mask: u32, bytes: u32, write: bool) {
+        let what = Counted { shared: true, write, bytes, pc: self.pc };
+        self.cl.counters.access(what, at, mask);
+    }
+
+    /// Counts an access of the warp to global memory.
+    pub fn count_global(&mut self, at: &V64, mask: u32, bytes: u32, write: bool) {
+        let what = Counted { shared: false, write, bytes, pc: self.pc };
+        let (sectors, n) = self.cl.counters.access(what, at, mask);
+        self.env.touched.mark(&sectors[..n], write);
     }
 }

@@ -43,8 +43,8 @@ pub fn combine(op: AtomOp, ty: Ty, old: u64, a: u64, b: u64) -> u64 {
 fn arithmetic(op: AtomOp, ty: Ty, old: u64, a: u64) -> u64 {
     match ty {
         Ty::F32 => {
-            let (x, y) = (f32::from_bits(old as u32), f32::from_bits(a as u32));
-            (x + y).to_bits().into()
+            let sum = f32::from_bits(old as u32) + f32::from_bits(a as u32);
+            if sum.is_nan() { 0x7fff_ffff } else { sum.to_bits().into() }
         }
         Ty::F64 => (f64::from_bits(old) + f64::from_bits(a)).to_bits(),
         Ty::F16 | Ty::Bf16 => half_op(op, ty, old as u32, a as u32).into(),
@@ -134,11 +134,18 @@ impl Ctx<'_> {
                 let address = at[i] + n as u64 * u64::from(width);
                 let target = self.resolve(atom.space, address, lane)?;
                 let cut = u64::MAX >> (64 - 8 * width);
-                let update = |old| combine(atom.op, atom.ty, old, column[i] & cut, other[i] & cut);
+                // f32 sums in global memory flush subnormals, those in shared memory do not.
+                let flushes = atom.ty == Ty::F32 && matches!(target, Target::Global(_));
+                let flush =
+                    |v: u64| if flushes && v & 0x7f80_0000 == 0 { v & 0x8000_0000 } else { v };
+                let (a, b) = (flush(column[i] & cut), other[i] & cut);
+                let update = |old| flush(combine(atom.op, atom.ty, flush(old), a, b));
                 out[n][i] = self.update(target, width, lane, update)?;
             }
         }
         self.changed();
+        // The update happens where the data is: the operand travels once.
+        self.count(atom.space, &at, width * atom.a.len() as u32, true);
         for (reg, column) in atom.d.iter().zip(&out) {
             self.warp.set64(*reg, column);
         }
@@ -163,6 +170,7 @@ impl Ctx<'_> {
                     let message = format!("atomic at {address:#x}, which nothing has written");
                     return stop_lane(Rule::Uninitialised, lane, message);
                 }
+                self.global_order(a, at, width, lane, (Order::Relaxed, true))?;
                 let mut old = a.load(at, width);
                 loop {
                     match a.exchange(at, width, old, new(old)) {

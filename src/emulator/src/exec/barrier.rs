@@ -74,7 +74,7 @@ impl Ctx<'_> {
             Some(clock) => clock.join(&known),
             None => b.clock = Some(known),
         }
-        self.cl.counters.barrier_waits += 1;
+        self.cl.counters.waited(self.pc);
         self.changed();
         if bar.kind == BarKind::Arrive {
             return Ok(Flow::Next);

@@ -5,6 +5,7 @@ use super::access::Target;
 use super::atomic::reduce_bytes;
 use super::cluster::Ctx;
 use super::fault::{Other, Run, Stop, refused, stop_lane};
+use super::traffic::destinations;
 use super::warp::{LANES, lanes};
 use crate::error::Rule;
 use crate::isa::{AtomOp, Bulk, BulkKind, Order, Space, Ty};
@@ -18,8 +19,10 @@ use crate::tensor::tile::{self, Source};
 pub enum End {
     Global(u64),
     Shared(usize, u32),
-    /// Outside the tensor: reads as this byte pattern, written nowhere.
+    /// Outside the tensor: reads as zero, written nowhere.
     Nothing,
+    /// Outside a tensor whose map asks for NaN, with elements of so many bytes.
+    Nan(u32),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +91,7 @@ impl Ctx<'_> {
                 self.mbar_mut(rank, bar, lane)?;
                 mbars.push((rank, bar, total));
             }
+            self.count_bulk(&pieces);
             if let Some(masks) = &multicast {
                 (pieces, mbars) = self.multicast(&pieces, &mbars, masks[i], lane)?;
             }
@@ -144,6 +148,7 @@ impl Ctx<'_> {
             let near = End::Shared(rank, p.shared);
             let far = match p.source {
                 Source::Global(a) => End::Global(a),
+                Source::OutOfBounds if map.fill_nan => End::Nan(map.element.bytes()),
                 Source::OutOfBounds => End::Nothing,
             };
             let (src, dst) = if load { (far, near) } else { (near, far) };
@@ -210,10 +215,10 @@ impl Ctx<'_> {
         reduce: Option<(AtomOp, Ty)>,
         lane: u32,
     ) -> Run<()> {
+        for (rank, at, bytes) in destinations(&pieces) {
+            self.claim(rank, at, bytes, lane)?;
+        }
         for p in &pieces {
-            if let End::Shared(rank, at) = p.dst {
-                self.claim(rank, at, p.bytes, lane)?;
-            }
             if let End::Shared(rank, at) = p.src {
                 self.lend(rank, at, p.bytes, lane)?;
             }
@@ -352,6 +357,15 @@ impl Ctx<'_> {
             data.resize(start + p.bytes as usize, 0);
             match p.src {
                 End::Nothing => {}
+                End::Nan(width) => {
+                    // The canonical NaN of each format: all ones but the sign.
+                    for element in data[start..].chunks_mut(width as usize) {
+                        element.fill(0xff);
+                        if let Some(top) = element.last_mut() {
+                            *top = 0x7f;
+                        }
+                    }
+                }
                 End::Global(a) => {
                     let (allocation, at) = self.global(a, p.bytes, op.lane, "asynchronous read")?;
                     for (n, byte) in data[start..].iter_mut().enumerate() {
@@ -387,7 +401,7 @@ impl Ctx<'_> {
             let part = &data[from..from + p.bytes as usize];
             from += p.bytes as usize;
             match p.dst {
-                End::Nothing => {}
+                End::Nothing | End::Nan(_) => {}
                 End::Global(a) => self.deliver_global(op, a, part)?,
                 End::Shared(rank, a) => self.deliver_shared(op, rank, a, part, epoch),
             }

@@ -9,6 +9,7 @@ use super::warp::{LANES, V32, V64, Warp};
 use crate::isa::{Kernel, Special, Src};
 use crate::memory::shadow::{Access, Clock};
 use crate::memory::shared::Shared;
+use crate::memory::touched::Touched;
 use crate::memory::{Memory, SHARED_START};
 
 /// What a launch fixes for all of its blocks.
@@ -27,6 +28,12 @@ pub struct Env<'a> {
     pub checks: Checks,
     pub seed: u64,
     pub budget: u64,
+    /// Sectors of global memory that the launch has touched.
+    pub touched: Touched,
+    /// Number of the launch for the records of global memory.
+    pub launch: u8,
+    /// Races in global memory are looked for.
+    pub global_races: bool,
 }
 
 /// A block barrier.
@@ -56,6 +63,8 @@ pub struct Block {
 
 /// One cluster.
 pub struct Cluster {
+    /// Number in the launch.
+    pub number: u32,
     pub blocks: Vec<Block>,
     /// `None` while a warp runs.
     pub warps: Vec<Option<Box<Warp>>>,

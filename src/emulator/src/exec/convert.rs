@@ -136,7 +136,7 @@ fn float_to_float(form: &Convert, x: u64) -> u64 {
         v = integral(v, form.round.unwrap_or(Round::Near));
     }
     if form.sat {
-        v = if v.is_nan() { 0.0 } else { v.clamp(0.0, 1.0) };
+        v = if v > 0.0 { v.min(1.0) } else { 0.0 };
     }
     if form.to == Ty::F64 {
         return if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() };
@@ -152,14 +152,16 @@ fn limits(ty: Ty) -> (i128, i128) {
     if ty.signed() { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) }
 }
 
-/// NaN becomes 0 for narrow types and 2^63 for 64-bit ones; what does not fit is clamped.
+/// NaN becomes 0, or the number with only the highest bit where source or destination has 64
+/// bits; what does not fit is clamped.
 fn float_to_int(form: &Convert, x: u64) -> u64 {
     let mut v = value(form.from, x);
     if form.ftz && v.abs() < f64::from(f32::MIN_POSITIVE) {
         v = 0.0;
     }
     if v.is_nan() {
-        return if form.to.bits() == 64 && form.from == Ty::F64 { 1 << 63 } else { 0 };
+        let wide = form.to.bits() == 64 || form.from == Ty::F64;
+        return if wide { 1 << (form.to.bits() - 1) } else { 0 };
     }
     let whole = integral(v, form.round.unwrap_or(Round::Zero));
     let (low, high) = limits(form.to);

@@ -42,10 +42,11 @@ impl Ctx<'_> {
             let copy = PendingCopy { dst, src: from[i], bytes, src_bytes: size, pc };
             self.warp.copies[i].open.push(copy);
         }
-        // Lanes that only fill with zeros move nothing.
+        // Lanes that only fill with zeros ask nothing of memory.
         if reading != 0 {
-            self.cl.counters.access(false, &from, reading, bytes, false);
+            self.count_global(&from, reading, bytes, false);
         }
+        self.count_shared(&to, self.warp.mask, bytes, true);
         Ok(())
     }
 

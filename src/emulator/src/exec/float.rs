@@ -112,7 +112,7 @@ fn fma(c: &mut Ctx<'_>, ty: Ty, mods: &FMods, d: Reg, [a, b, third]: [&Src; 3]) 
             let (x, y, z) = (c.src64(a), c.src64(b), c.src64(third));
             let r = map3(&x, &y, &z, |x, y, z| {
                 let (x, y, z) = (f64::from_bits(x), f64::from_bits(y), f64::from_bits(z));
-                x.mul_add(y, z).to_bits()
+                directed_fma64(x, y, z, mods.round).to_bits()
             });
             c.warp.set64(d, &r);
         }
@@ -120,10 +120,28 @@ fn fma(c: &mut Ctx<'_>, ty: Ty, mods: &FMods, d: Reg, [a, b, third]: [&Src; 3]) 
     }
 }
 
+fn directed_fma64(x: f64, y: f64, z: f64, round: Round) -> f64 {
+    let r = x.mul_add(y, z);
+    // The exact result less the rounded one, as a sum of parts that are each exact.
+    let p = x * y;
+    let below = x.mul_add(y, -p);
+    let s = p + z;
+    let part = s - p;
+    let cut = (p - (s - part)) + (z - part);
+    let rest = below + cut;
+    let again = rest - below;
+    let tail = (below - (rest - again)) + (cut - again);
+    let error = (s - r) + rest;
+    let zero = p == 0.0 && p.is_sign_negative() == z.is_sign_negative();
+    nudge(r, if error == 0.0 { tail } else { error }, round, !zero)
+}
+
 fn directed_fma(x: u32, y: u32, z: u32, round: Round) -> u32 {
     let (a, b, c) = (f32::from_bits(x), f32::from_bits(y), f32::from_bits(z));
     let exact = number::fma_to_odd(a.into(), b.into(), c.into());
-    let cancelled = exact == 0.0 && round == Round::Down && (a * b) != 0.0;
+    // Opposite signs that cancel, zeros among them, give −0 when rounding down.
+    let same = (a * b).is_sign_negative() == c.is_sign_negative();
+    let cancelled = exact == 0.0 && round == Round::Down && !(c == 0.0 && same);
     canonical(if cancelled { -0.0 } else { round32(exact, round) })
 }
 
@@ -218,7 +236,8 @@ fn directed2(op: F2, x: f32, y: f32, round: Round) -> f32 {
         F2::Add | F2::Sub => {
             let b = if op == F2::Sub { -b } else { b };
             let sum = number::fma_to_odd(1.0, a, b);
-            if sum == 0.0 && round == Round::Down && !(a == 0.0 && b == 0.0) {
+            let same = a.is_sign_negative() == b.is_sign_negative();
+            if sum == 0.0 && round == Round::Down && !same {
                 return -0.0;
             }
             round32(sum, round)
@@ -229,7 +248,8 @@ fn directed2(op: F2, x: f32, y: f32, round: Round) -> f32 {
             // but for directed modes the remainder decides.
             let q = a / b;
             let rest = (-q).mul_add(b, a);
-            let odd = if rest == 0.0 || !q.is_finite() || q.to_bits() & 1 == 1 {
+            let exact = rest == 0.0 || !rest.is_finite() || !q.is_finite();
+            let odd = if exact || q.to_bits() & 1 == 1 {
                 q
             } else {
                 let up = (rest > 0.0) == (b > 0.0);
@@ -271,9 +291,6 @@ fn float2_64(op: F2, x: f64, y: f64, mods: &FMods) -> u64 {
 
 /// Moves a nearest result to its neighbour where a directed mode asks for it.
 fn directed64(op: F2, x: f64, y: f64, r: f64, round: Round) -> f64 {
-    if round == Round::Near || !r.is_finite() {
-        return r;
-    }
     let error = match op {
         F2::Add | F2::Sub => {
             let y = if op == F2::Sub { -y } else { y };
@@ -284,6 +301,20 @@ fn directed64(op: F2, x: f64, y: f64, r: f64, round: Round) -> f64 {
         F2::Div => (-r).mul_add(y, x) * y.signum(),
         F2::Min | F2::Max | F2::CopySign => 0.0,
     };
+    let sums = matches!(op, F2::Add | F2::Sub);
+    let y = if op == F2::Sub { -y } else { y };
+    nudge(r, error, round, sums && x.is_sign_negative() != y.is_sign_negative())
+}
+
+/// The neighbour of a nearest result that a directed mode asks for; `error` has the sign of the
+/// exact result less `r`. A zero of parts that cancel is negative when rounding down.
+fn nudge(r: f64, error: f64, round: Round, cancels: bool) -> f64 {
+    if round == Round::Near || !r.is_finite() {
+        return r;
+    }
+    if r == 0.0 && error == 0.0 && cancels {
+        return if round == Round::Down { -0.0 } else { 0.0 };
+    }
     let down = match round {
         Round::Down => error < 0.0,
         Round::Zero => error < 0.0 && r > 0.0,
@@ -310,7 +341,7 @@ fn float1(c: &mut Ctx<'_>, op: F1, ty: Ty, mods: &FMods, d: Reg, a: &Src) {
         }
         Ty::F64 => {
             let x: V64 = c.src64(a);
-            let r = map1(&x, |x| float1_64(op, f64::from_bits(x)).to_bits());
+            let r = map1(&x, |x| float1_64(op, f64::from_bits(x), mods).to_bits());
             c.warp.set64(d, &r);
         }
         _ => half::float1(c, op, ty, mods, d, a),
@@ -321,6 +352,7 @@ fn float1_32(op: F1, mods: &FMods, x: &V32) -> V32 {
     let f = f32::from_bits;
     let approximate = |g: fn(f32) -> f32| map1(x, |x| canonical(g(f(x))));
     let r = match op {
+        // Inputs are already flushed where the instruction flushes.
         F1::Neg => return map1(x, |x| x ^ 0x8000_0000),
         F1::Abs => return map1(x, |x| x & 0x7fff_ffff),
         F1::Rcp if mods.approx => approximate(approx::rcp),
@@ -350,12 +382,15 @@ fn directed_sqrt(x: f32, round: Round) -> f32 {
     round32(f64::from_bits(odd), round)
 }
 
-fn float1_64(op: F1, x: f64) -> f64 {
+fn float1_64(op: F1, x: f64, mods: &FMods) -> f64 {
     match op {
         F1::Neg => -x,
         F1::Abs => x.abs(),
-        F1::Rcp => 1.0 / x,
-        F1::Sqrt => x.sqrt(),
+        F1::Rcp => directed64(F2::Div, 1.0, x, 1.0 / x, mods.round),
+        F1::Sqrt => {
+            let r = x.sqrt();
+            nudge(r, (-r).mul_add(r, x), mods.round, false)
+        }
         F1::Rsqrt => 1.0 / x.sqrt(),
         F1::Sin => x.sin(),
         F1::Cos => x.cos(),

@@ -37,6 +37,8 @@ fn each(ty: Ty, x: u32, f: impl Fn(u32) -> u32) -> u32 {
 }
 
 fn finish(ty: Ty, mods: &FMods, bits: u32) -> u32 {
+    let tiny = bits & 0x7fff < smallest_normal(ty);
+    let bits = if mods.ftz && tiny { bits & 0x8000 } else { bits };
     let x = to_f32(ty, bits);
     if mods.relu && x.is_sign_negative() && !x.is_nan() {
         return 0;
@@ -44,7 +46,7 @@ fn finish(ty: Ty, mods: &FMods, bits: u32) -> u32 {
     if mods.sat {
         return from_f32(ty, number::saturate(x));
     }
-    if mods.ftz && x != 0.0 && bits & 0x7fff < smallest_normal(ty) { bits & 0x8000 } else { bits }
+    bits
 }
 
 fn smallest_normal(ty: Ty) -> u32 {
@@ -54,7 +56,9 @@ fn smallest_normal(ty: Ty) -> u32 {
 pub fn fma(c: &mut Ctx<'_>, ty: Ty, mods: &FMods, d: Reg, [a, b, third]: [&Src; 3]) {
     let (x, y, z) = (c.src32(a), c.src32(b), c.src32(third));
     let (format, mode) = (format(ty), rounding(mods.round));
-    let one = |x, y, z| finish(ty, mods, number::fma(format, x, y, z, mode));
+    let flushed = |x| input(ty, mods, x);
+    let one =
+        |x, y, z| finish(ty, mods, number::fma(format, flushed(x), flushed(y), flushed(z), mode));
     let r = map3(&x, &y, &z, |x, y, z| {
         let low = one(x & 0xffff, y & 0xffff, z & 0xffff);
         if is_pair(ty) { low | one(x >> 16, y >> 16, z >> 16) << 16 } else { low }
@@ -72,7 +76,13 @@ pub fn float2(c: &mut Ctx<'_>, op: F2, ty: Ty, mods: &FMods, d: Reg, a: &Src, b:
     c.warp.set32(d, &r);
 }
 
+/// A subnormal input as zero, where the instruction flushes.
+fn input(ty: Ty, mods: &FMods, x: u32) -> u32 {
+    if mods.ftz && x & 0x7fff < smallest_normal(ty) { x & 0x8000 } else { x }
+}
+
 fn half2(op: F2, ty: Ty, mods: &FMods, x: u32, y: u32) -> u32 {
+    let (x, y) = (input(ty, mods, x), input(ty, mods, y));
     let (a, b) = (to_f32(ty, x), to_f32(ty, y));
     let r = match op {
         F2::Add => from_f32(ty, a + b),
@@ -116,6 +126,7 @@ pub fn float1(c: &mut Ctx<'_>, op: F1, ty: Ty, mods: &FMods, d: Reg, a: &Src) {
 }
 
 fn half1(op: F1, ty: Ty, mods: &FMods, x: u32) -> u32 {
+    let x = input(ty, mods, x);
     let value = to_f32(ty, x);
     let r = match op {
         F1::Neg => return x ^ 0x8000,

@@ -174,12 +174,18 @@ fn int2_32(op: Int2, signed: bool, x: &V32, y: &V32) -> V32 {
         Int2::Shr => map2(x, y, |x, y| x.checked_shr(y).unwrap_or(0)),
         Int2::Bmsk => map2(x, y, |x, y| bmsk(x % 32, y % 32)),
         Int2::BmskClamp => map2(x, y, |x, y| bmsk(x.min(32), y.min(32))),
-        Int2::Szext if signed => map2(x, y, |x, y| match y {
-            0 => 0,
-            1..32 => ((x << (32 - y)) as i32 >> (32 - y)) as u32,
-            _ => x,
-        }),
-        Int2::Szext => map2(x, y, |x, y| if y >= 32 { x } else { x & ((1 << y) - 1) }),
+        Int2::Szext => map2(x, y, |x, y| szext(x, y, signed)),
+        Int2::SzextWrap => map2(x, y, |x, y| szext(x, y % 32, signed)),
+    }
+}
+
+/// The low `width` bits, sign- or zero-extended.
+fn szext(x: u32, width: u32, signed: bool) -> u32 {
+    match width {
+        0 => 0,
+        1..32 if signed => ((x << (32 - width)) as i32 >> (32 - width)) as u32,
+        1..32 => x & ((1 << width) - 1),
+        _ => x,
     }
 }
 

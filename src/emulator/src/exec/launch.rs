@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cluster::{Block, Cluster, Env, NamedBarrier};
-use super::counters::Counters;
+use super::counters::{Counters, Site};
 use super::fault::Stop;
 use super::schedule::{Broken, Status};
 use super::warp::Warp;
@@ -13,6 +13,7 @@ use crate::isa::Kernel;
 use crate::memory::Memory;
 use crate::memory::shadow::Clock;
 use crate::memory::shared::Shared;
+use crate::memory::touched::Touched;
 use crate::module::Module;
 
 /// Which checks run. All of them by default.
@@ -98,6 +99,9 @@ pub fn launch(
         checks: spec.checks,
         seed: spec.seed,
         budget: spec.budget,
+        touched: Touched::new(memory),
+        launch: memory.begin_launch(),
+        global_races: spec.checks.races && !k.orders_memory,
     };
     run_grid(module, &env, spec.threads)
 }
@@ -164,6 +168,9 @@ fn run_grid(module: &Module, env: &Env<'_>, threads: usize) -> Result<Report, Bo
     if let Some((_, fault)) = fault {
         return Err(fault);
     }
+    let counters = &mut report.counters;
+    counters.sum_forms(env.k.forms.len(), |pc| env.k.code[pc].form);
+    (counters.distinct_read, counters.distinct_written) = env.touched.bytes();
     report.instructions = report.counters.by_form.iter().map(|f| f.0).sum();
     report.lane_instructions = report.counters.by_form.iter().map(|f| f.1).sum();
     Ok(report)
@@ -228,8 +235,8 @@ fn worker(
 fn finish(cluster: &Cluster, result: &Results) {
     let mut guard = result.lock().unwrap_or_else(|e| e.into_inner());
     let report = &mut guard.0;
-    if report.counters.by_form.is_empty() {
-        report.counters.by_form = vec![(0, 0); cluster.counters.by_form.len()];
+    if report.counters.sites.is_empty() {
+        report.counters.sites = vec![Site::default(); cluster.counters.sites.len()];
     }
     report.counters.add(&cluster.counters);
     report.blocks += cluster.blocks.len() as u64;
@@ -313,6 +320,7 @@ fn make_cluster(env: &Env<'_>, per: [u32; 3], n: u64) -> Cluster {
         }
     }
     let mut cluster = Cluster {
+        number: n.min(u64::from(u32::MAX)) as u32,
         blocks,
         warps,
         async_ops: Vec::new(),
@@ -329,7 +337,7 @@ fn make_cluster(env: &Env<'_>, per: [u32; 3], n: u64) -> Cluster {
         next_warp: 0,
         polls_memory: false,
     };
-    cluster.counters.by_form = vec![(0, 0); env.k.forms.len()];
+    cluster.counters.sites = vec![Site::default(); env.k.code.len()];
     cluster
 }
 

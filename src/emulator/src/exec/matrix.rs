@@ -2,7 +2,7 @@
 
 use super::cluster::Ctx;
 use super::fault::{Run, stop};
-use super::warp::{LANES, V32};
+use super::warp::{LANES, V32, V64};
 use crate::error::Rule;
 use crate::isa::{Addr, MatTy, Mma, Order, Reg, Space, Src, Ty};
 use crate::tensor::element::Element;
@@ -24,6 +24,15 @@ pub fn element(ty: MatTy) -> Option<Element> {
 }
 
 impl Ctx<'_> {
+    /// Addresses of the lanes that name a row: eight a matrix; the others need not have one.
+    fn row_addresses(&mut self, n: u32, addr: &Addr) -> V64 {
+        let all = self.warp.mask;
+        self.warp.mask = if n == 4 { all } else { all & ((1 << (8 * n)) - 1) };
+        let at = self.addresses(addr);
+        self.warp.mask = all;
+        at
+    }
+
     pub fn ldmatrix(
         &mut self,
         n: u32,
@@ -32,7 +41,7 @@ impl Ctx<'_> {
         addr: &Addr,
         space: Space,
     ) -> Run<()> {
-        let at = self.addresses(addr);
+        let at = self.row_addresses(n, addr);
         if self.warp.bad != 0 {
             return Ok(());
         }
@@ -49,7 +58,7 @@ impl Ctx<'_> {
             out.push(fragment::ldmatrix(&rows, trans));
         }
         let mask = if n == 4 { u32::MAX } else { (1 << (8 * n)) - 1 };
-        self.cl.counters.access(true, &at, mask, 16, false);
+        self.count_shared(&at, mask, 16, false);
         for (reg, v) in d.iter().zip(&out) {
             self.warp.set32(*reg, v);
         }
@@ -64,7 +73,7 @@ impl Ctx<'_> {
         addr: &Addr,
         space: Space,
     ) -> Run<()> {
-        let at = self.addresses(addr);
+        let at = self.row_addresses(n, addr);
         let values: Vec<V32> = a.iter().map(|s| self.src32(s)).collect();
         if self.warp.bad != 0 {
             return Ok(());
@@ -81,7 +90,7 @@ impl Ctx<'_> {
         }
         self.changed();
         let mask = if n == 4 { u32::MAX } else { (1 << (8 * n)) - 1 };
-        self.cl.counters.access(true, &at, mask, 16, true);
+        self.count_shared(&at, mask, 16, true);
         Ok(())
     }
 

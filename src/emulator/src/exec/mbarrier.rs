@@ -70,16 +70,24 @@ impl Ctx<'_> {
                     shared.set_mbarrier(offset, false);
                 }
             }
-            MbarKind::ExpectTx => self.mbar_mut(rank, at, lane)?.tx += i64::from(v),
+            MbarKind::ExpectTx => {
+                self.mbar_mut(rank, at, lane)?.tx += i64::from(v);
+                self.tx_in_range(rank, at, lane)?;
+            }
             MbarKind::CompleteTx => {
                 let bar = self.mbar_mut(rank, at, lane)?;
                 bar.tx -= i64::from(v);
                 bar.settle();
             }
-            MbarKind::Arrive { expect_tx, drop, .. } => {
+            MbarKind::Arrive { expect_tx, drop, no_complete } => {
                 let (count, tx) = if expect_tx { (1, v) } else { (v, 0) };
                 let known = if m.releases { Some(self.warp.knowledge(1 << lane)) } else { None };
                 self.warp.advance(1 << lane);
+                let left = self.mbar_mut(rank, at, lane)?.pending;
+                if no_complete && count >= left {
+                    let message = format!("arrive.noComplete of {count} completes the phase");
+                    return stop_lane(Rule::BarrierMisuse, lane, message);
+                }
                 return self.mbar_arrive(rank, at, lane, (count, tx, drop), known);
             }
             MbarKind::Test { .. } | MbarKind::PendingCount => {}
@@ -162,10 +170,23 @@ impl Ctx<'_> {
         if let Some(known) = &known {
             bar.gathering.join(known);
         }
+        self.tx_in_range(rank, at, lane)?;
+        let bar = self.mbar_mut(rank, at, lane)?;
         let token = bar.phase << 32 | u64::from(bar.pending);
         bar.pending -= count;
         bar.settle();
         Ok(token)
+    }
+
+    /// The pending transaction bytes stay within what the object can count.
+    fn tx_in_range(&mut self, rank: usize, at: u32, lane: u32) -> Run<()> {
+        let tx = self.mbar_mut(rank, at, lane)?.tx;
+        if tx.unsigned_abs() <= u64::from(MAX_COUNT) {
+            return Ok(());
+        }
+        let message =
+            format!("{tx} bytes pending at the mbarrier at {at:#x}; it counts {MAX_COUNT}");
+        stop_lane(Rule::BarrierMisuse, lane, message)
     }
 
     /// Waiting in vain for a phase; the group comes back when something has changed.
@@ -187,15 +208,17 @@ impl Ctx<'_> {
             };
             if passed {
                 truth |= 1 << lane;
-                let done = bar.done.clone();
-                self.warp.acquire(1 << lane, &done);
+                if m.releases {
+                    let done = bar.done.clone();
+                    self.warp.acquire(1 << lane, &done);
+                }
             }
         }
         self.warp.set_pred(m.d, truth);
         if truth == self.warp.mask {
             return Ok(Flow::Next);
         }
-        self.cl.counters.barrier_waits += 1;
+        self.cl.counters.waited(self.pc);
         Ok(Flow::Pass(Wait::Poll(self.cl.version)))
     }
 }

@@ -22,10 +22,11 @@ mod meet;
 mod moves;
 mod schedule;
 mod step;
+mod traffic;
 mod warp;
 mod wgmma;
 
-pub use counters::Counters;
+pub use counters::{Counters, Site};
 pub(crate) use launch::check;
 pub use launch::{Checks, LaunchSpec, Report, launch};
 

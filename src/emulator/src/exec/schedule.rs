@@ -296,7 +296,7 @@ fn run_group(
                 return Err(ctx.undefined_guard());
             }
         }
-        cl.counters.instruction(instr.form, mask);
+        cl.counters.instruction(pc, mask);
         if let Op::Bra { target } = instr.op {
             branch(warp, at, target, mask);
             if warp.groups.len() > 1 {

@@ -166,6 +166,8 @@ impl Ctx<'_> {
             self.warp.undefine(*reg, u32::MAX);
             self.warp.wgmma.flight[reg.slot as usize] = true;
         }
+        let a_bytes = if let Operand::Shared(chunks) = &a { 16 * chunks.len() as u64 } else { 0 };
+        let read = a_bytes + 4 * b.len() as u64;
         let started = Started {
             op: Box::new(w.clone()),
             a,
@@ -177,6 +179,8 @@ impl Ctx<'_> {
         };
         self.warp.wgmma.open.push(started);
         self.cl.counters.tensor(w.a_ty, 2 * 16 * u64::from(w.n * w.k));
+        // The warpgroup reads B once; this warp counts its quarter of it, and its rows of A.
+        self.cl.counters.shared_traffic(self.pc, false, read, (read / 128, read / 128));
         Ok(())
     }
 

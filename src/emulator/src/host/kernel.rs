@@ -211,7 +211,7 @@ impl State {
             registers: registers(k, self.config.card),
             shared: k.shared_bytes + queued.launch.shared_bytes,
         };
-        Ok(projected_seconds(self.config.card, needs, &report))
+        Ok(projected_seconds(self.config.card, k, needs, &report))
     }
 }
 

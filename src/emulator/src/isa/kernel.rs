@@ -40,4 +40,6 @@ pub struct Kernel {
     /// The kernel uses bulk copies or wgmma, so proxies have to be tracked.
     pub uses_async_proxy: bool,
     pub uses_wgmma: bool,
+    /// Threads order global memory by fences, or by acquire and release operations.
+    pub orders_memory: bool,
 }

@@ -95,6 +95,7 @@ pub struct Mbar {
     pub b: Src,
     /// State token or predicate of the result.
     pub d: Reg,
+    /// Releases (arrivals) or acquires (waits): not `.relaxed`.
     pub releases: bool,
 }
 

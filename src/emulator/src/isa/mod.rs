@@ -1,11 +1,14 @@
 //! Decoded instructions: names are resolved to register slots and symbols to addresses, so that
 //! nothing is looked up by name while a kernel runs.
 
+mod class;
 mod kernel;
 mod matrix;
 mod op;
+mod uses;
 
 pub use crate::parse::ast::Ty;
+pub use class::Class;
 pub use kernel::{Kernel, Param};
 pub use matrix::{Bulk, BulkKind, MatTy, Mbar, MbarKind, Mma, Wgmma, WgmmaA};
 pub use op::{BarKind, Barrier, FenceKind, Instr, Op, TestKind, TrapKind};
@@ -218,6 +221,7 @@ pub enum Int2 {
     Bmsk,
     BmskClamp,
     Szext,
+    SzextWrap,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -178,13 +178,13 @@ impl<'m, 'a> Lower<'m, 'a> {
     }
 
     fn masks(&mut self, form: &mut Form<'a>, ops: &Ops<'a>) -> Decoded {
-        let clamp = form.take("clamp");
-        form.take("wrap");
+        let clamp = form.need("clamp or wrap", &[("clamp", true), ("wrap", false)])?;
         let ty = form.ty()?;
         let op = match (form.base, clamp) {
             ("bmsk", true) => Int2::BmskClamp,
             ("bmsk", false) => Int2::Bmsk,
-            _ => Int2::Szext,
+            (_, true) => Int2::Szext,
+            (_, false) => Int2::SzextWrap,
         };
         self.int2(form, ops, op, ty)
     }
@@ -231,7 +231,9 @@ impl<'m, 'a> Lower<'m, 'a> {
         let a = self.src(form, &ops[1], ty)?;
         let b = self.src(form, &ops[2], ty)?;
         let c = self.src(form, &ops[3], ty)?;
-        let lut = self.constant(form, &ops[4])? as u8;
+        let Ok(lut) = u8::try_from(self.constant(form, &ops[4])?) else {
+            return Err(form.unknown("the table must be 0 to 255"));
+        };
         Ok(Some(Op::Lop3 { lut, d, a, b, c, p }))
     }
 

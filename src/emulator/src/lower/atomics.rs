@@ -30,7 +30,11 @@ impl<'m, 'a> Lower<'m, 'a> {
         let noftz = form.take("noftz");
         let lanes = form.vector();
         let ty = form.ty()?;
-        if !legal(op, ty) || (lanes > 1 && (op != AtomOp::Add && ty.bits() > 32)) {
+        let exchanges = matches!(op, AtomOp::Exch | AtomOp::Cas);
+        if (exchanges && !returns)
+            || !legal(op, ty)
+            || (lanes > 1 && (op != AtomOp::Add && ty.bits() > 32))
+        {
             return Err(form.unknown("the operation does not exist for this type"));
         }
         let first = usize::from(returns);

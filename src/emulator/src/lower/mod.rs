@@ -8,6 +8,7 @@ mod control;
 mod copies;
 mod data;
 mod form;
+mod legal;
 mod matrix;
 mod memory;
 mod names;
@@ -17,7 +18,7 @@ mod sync;
 use std::collections::HashMap;
 
 use crate::error::LoadError;
-use crate::isa::{Instr, Kernel, Op, PSrc, Param, Reg, RegKind};
+use crate::isa::{FenceKind, Instr, Kernel, Op, PSrc, Param, Reg, RegKind};
 use crate::parse::ast::{Ast, Function, RawInstr, Stmt, Var, VarSpace};
 use form::Form;
 use names::{Names, Place, kind_of};
@@ -106,6 +107,7 @@ impl<'m, 'a> Lower<'m, 'a> {
             min_blocks: f.min_blocks,
             locs: Vec::new(),
             uses_async_proxy: false,
+            orders_memory: false,
             uses_wgmma: false,
         };
         Self {
@@ -291,6 +293,7 @@ impl<'m, 'a> Lower<'m, 'a> {
         }
         let op = self.decode(&mut form, raw)?;
         form.finish()?;
+        legal::check(&form, &op)?;
         self.emit(raw, guard, op);
         Ok(())
     }
@@ -309,6 +312,13 @@ impl<'m, 'a> Lower<'m, 'a> {
         if form == next {
             self.kernel.forms.push(raw.opcode.to_string());
         }
+        self.kernel.orders_memory |= match &op {
+            Op::Fence { kind } => matches!(kind, FenceKind::Block | FenceKind::Device),
+            Op::Ld { order, .. } | Op::St { order, .. } | Op::Atom { order, .. } => {
+                order.acquires() || order.releases()
+            }
+            _ => false,
+        };
         self.kernel.code.push(Instr { op, guard, line: raw.line, loc: self.loc, form });
     }
 

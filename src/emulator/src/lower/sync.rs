@@ -5,7 +5,9 @@ use super::form::Form;
 use super::memory::real_space;
 use super::operand::arity;
 use crate::error::LoadError;
-use crate::isa::{BarKind, Barrier, FenceKind, Mbar, MbarKind, Op, Order, Reg, Space, Src, Ty};
+use crate::isa::{
+    BarKind, Barrier, FenceKind, Mbar, MbarKind, Op, Order, Reg, RegKind, Space, Src, Ty,
+};
 use crate::parse::ast::RawOperand;
 
 type Ops<'a> = [RawOperand<'a>];
@@ -141,9 +143,10 @@ impl<'m, 'a> Lower<'m, 'a> {
         };
         form.order();
         form.scope();
-        for space in ["global", "shared::cta", "shared::cluster", "shared"] {
-            form.take(space);
-        }
+        let shared = ["shared::cta", "shared::cluster", "shared"].map(|s| form.take(s));
+        // A fence of global memory alone says nothing of shared memory, whose fences are tracked.
+        let global = form.take("global") && !shared.contains(&true);
+        let kind = if global && kind == FenceKind::ProxyAsync { FenceKind::Other } else { kind };
         for word in ["sync_restrict::shared::cta", "sync_restrict::shared::cluster"] {
             form.take(word);
         }
@@ -193,6 +196,11 @@ impl<'m, 'a> Lower<'m, 'a> {
         arity(form, ops, least, most)?;
         if at == 1 {
             mbar.d = self.reg(form, &ops[0])?;
+            let truth = matches!(mbar.kind, MbarKind::Test { .. });
+            let pred = matches!(mbar.d.kind, RegKind::Pred);
+            if mbar.d.kind != RegKind::Sink && truth != pred {
+                return Err(form.unknown("the result has another type"));
+            }
         }
         if mbar.kind == MbarKind::PendingCount {
             mbar.a = self.src(form, &ops[1], Ty::B64)?;

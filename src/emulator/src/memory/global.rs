@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::shadow::GlobalShadow;
+use super::global_shadow::GlobalShadow;
 
 /// First address handed out.
 const FIRST: u64 = 0x7_0000_0000;
@@ -151,6 +151,8 @@ pub struct Memory {
     /// Ascending by base.
     table: Vec<Allocation>,
     next: u64,
+    /// Launches so far.
+    launches: AtomicU64,
 }
 
 impl Memory {
@@ -174,6 +176,16 @@ impl Memory {
         self.table.push(Allocation { base, size: bytes, read_only: false, words, init, shadow });
         self.next = (base + bytes + GUARD).next_multiple_of(ALIGN);
         Ok(base)
+    }
+
+    /// A number from 1 to 255 for a launch; when the numbers begin again, what was recorded under
+    /// them is forgotten.
+    pub(crate) fn begin_launch(&self) -> u8 {
+        let launch = self.launches.fetch_add(1, Relaxed);
+        if launch > 0 && launch % 255 == 0 {
+            self.table.iter().for_each(|a| a.shadow.clear());
+        }
+        (launch % 255) as u8 + 1
     }
 
     /// Frees the allocation that starts at `address`.

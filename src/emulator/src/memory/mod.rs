@@ -1,8 +1,10 @@
 //! Memory of the machine: address windows, global allocations, shared memory with its shadow.
 
 pub mod global;
+pub mod global_shadow;
 pub mod shadow;
 pub mod shared;
+pub mod touched;
 
 pub use global::{Memory, MemoryError};
 

@@ -5,9 +5,6 @@
 //! epoch of the access (the vector clocks of Flanagan and Freund, "FastTrack", 2009, with a
 //! bounded number of readers kept).
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 /// What threads of a cluster know of each other: by thread, the last epoch known. After the
 /// threads come the asynchronous engines, one a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +117,8 @@ impl Cell {
 
     fn after_reads(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
         for r in &self.reads {
-            if r.epoch == 0 || r.bytes & bytes == 0 || (r.atomic && a.atomic) {
+            let own = r.base == a.base && r.lanes == 1 << a.lane;
+            if own || r.epoch == 0 || r.bytes & bytes == 0 || (r.atomic && a.atomic) {
                 continue;
             }
             let mut lanes = r.lanes;
@@ -188,7 +186,12 @@ impl Cell {
         if self.outgoing != 0 {
             return Err(Conflict::Outgoing { pc: self.outgoing_pc });
         }
-        self.after_write(a, bytes, clock)?;
+        // Lanes of a warp that write one place by one instruction: one of them wins, which is no
+        // race (CUDA programming guide, on simultaneous writes of a warp).
+        let together = self.write.pc == a.pc && self.write.actor.wrapping_sub(a.base) < 32;
+        if !together {
+            self.after_write(a, bytes, clock)?;
+        }
         self.after_reads(a, bytes, clock)
     }
 
@@ -205,70 +208,5 @@ impl Cell {
             atomic: a.atomic,
             generic: a.generic,
         };
-    }
-}
-
-/// The last writer of every four bytes of an allocation, made when a launch first asks.
-///
-/// A record packs launch (8 bits), block (24), thread (10), epoch (21) and an atomic flag.
-#[derive(Debug)]
-pub struct GlobalShadow {
-    words: u64,
-    writes: OnceLock<Box<[AtomicU64]>>,
-    reads: OnceLock<Box<[AtomicU64]>>,
-}
-
-/// A global access as the shadow packs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GlobalRecord {
-    pub launch: u8,
-    pub block: u32,
-    pub thread: u32,
-    pub epoch: u32,
-    pub atomic: bool,
-}
-
-impl GlobalRecord {
-    fn pack(self) -> u64 {
-        u64::from(self.launch) << 56
-            | u64::from(self.block & 0xff_ffff) << 32
-            | u64::from(self.thread & 0x3ff) << 22
-            | u64::from(self.epoch & 0x1f_ffff) << 1
-            | u64::from(self.atomic)
-    }
-
-    fn unpack(bits: u64) -> Self {
-        Self {
-            launch: (bits >> 56) as u8,
-            block: (bits >> 32) as u32 & 0xff_ffff,
-            thread: (bits >> 22) as u32 & 0x3ff,
-            epoch: (bits >> 1) as u32 & 0x1f_ffff,
-            atomic: bits & 1 != 0,
-        }
-    }
-}
-
-impl GlobalShadow {
-    pub fn new(bytes: u64) -> Self {
-        Self { words: bytes.div_ceil(4), writes: OnceLock::new(), reads: OnceLock::new() }
-    }
-
-    fn table<'a>(&self, table: &'a OnceLock<Box<[AtomicU64]>>) -> &'a [AtomicU64] {
-        table.get_or_init(|| (0..self.words).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    /// Records a write and returns the previous write and read of the word.
-    pub fn write(&self, at: u64, record: GlobalRecord) -> (GlobalRecord, GlobalRecord) {
-        let word = (at / 4) as usize;
-        let before = self.table(&self.writes)[word].swap(record.pack(), Relaxed);
-        let read = self.reads.get().map_or(0, |reads| reads[word].load(Relaxed));
-        (GlobalRecord::unpack(before), GlobalRecord::unpack(read))
-    }
-
-    /// Records a read and returns the last write of the word, if there was any.
-    pub fn read(&self, at: u64, record: GlobalRecord) -> Option<GlobalRecord> {
-        let word = (at / 4) as usize;
-        self.table(&self.reads)[word].store(record.pack(), Relaxed);
-        self.writes.get().map(|writes| GlobalRecord::unpack(writes[word].load(Relaxed)))
     }
 }

@@ -234,7 +234,8 @@ pub fn flush(x: f32) -> f32 {
 
 /// Lower NaN and clamp to [0, 1], as `.sat` does.
 pub fn saturate(x: f32) -> f32 {
-    if x.is_nan() { 0.0 } else { x.clamp(0.0, 1.0) }
+    // −0 is below the interval [+0, 1].
+    if x > 0.0 { x.min(1.0) } else { 0.0 }
 }
 
 /// `a·b + c` rounded to odd in `f64`: exact enough that one further rounding to 24 or fewer bits

@@ -1,6 +1,9 @@
 //! Runs small PTX programs for the instruction tests.
 #![allow(dead_code)]
 
+pub mod exact;
+pub mod vectors;
+
 use pacer_emulator::{Checks, Fault, LaunchSpec, Memory, Module, Report, Rule, launch};
 
 /// A module around a body: `out` and `in0` are pointers to global memory in %out and %in.

@@ -1,0 +1,17 @@
+//! Load against a running server: what `pacer bench-serving` measures.
+//!
+//! Pure: [`body`] requests, [`metrics`] and [`overlap`] figures out of records, [`goodput`],
+//! [`checks`] validity, [`search`] for the highest rate, [`row`] and [`text`] results.
+//! With a server: [`run`], [`counters`], [`process`].
+
+pub mod body;
+pub mod checks;
+pub mod counters;
+pub mod goodput;
+pub mod metrics;
+pub mod overlap;
+pub mod process;
+pub mod row;
+pub mod run;
+pub mod search;
+pub mod text;

@@ -1,0 +1,356 @@
+//! `pacer bench-offline-throughput`: a whole data set at once through the engine in this process.
+
+use serde_json::{Map, Value, json};
+
+use super::bench_serving::{Dataset, Rule, ratio};
+use super::codec::TokenizerCodec;
+use super::model_flags::ModelFlags;
+use super::progress::Progress;
+use super::values::{seed, whole};
+use super::{Run, load, out};
+use crate::bench::data::files::Take;
+use crate::bench::data::random::Lengths;
+use crate::bench::data::shared::{Distribution, Shape};
+use crate::bench::data::spec::{self, Name, Spec};
+use crate::bench::data::{Codec, Prompt, RangeRule, Row};
+use crate::bench::offline::engine::EngineSubject;
+use crate::bench::offline::row;
+use crate::bench::offline::run::{self, Recorded, Subject};
+use crate::engine::params::SamplingParams;
+use crate::engine::request::LogprobOptions;
+use crate::error::{Error, Result};
+use crate::measure::clock::RealClock;
+use crate::measure::date;
+use crate::measure::interrupt::Interrupt;
+use crate::measure::json::JsonLines;
+use crate::measure::machine::{self, Watch};
+use crate::with_model_flags;
+
+with_model_flags! {
+    /// Throughput of a whole data set at once, in this process: continuous batching without HTTP.
+    /// Prints SGLang's block and appends a row to a file.
+    #[argh(note = "With SGLang the default data set is sharegpt, which is a download; here it is \
+        random, which is none. --profile is not available in this build; nor is --backend \
+        runtime, for which bench-serving --launch stands. Exit codes: 0 done, 1 failed, 2 usage, \
+        4 not valid (--strict), 130 interrupted.")]
+    pub struct BenchOfflineThroughput {
+        /// engine: in this process (default engine)
+        #[argh(option, arg_name = "NAME", default = "String::from(\"engine\")")]
+        pub backend: String,
+
+        /// JSON Lines file that a row is appended to after each run; empty for none (default: none)
+        #[argh(option, arg_name = "PATH", default = "String::new()")]
+        pub result_filename: String,
+
+        /// random, random-ids, sharegpt, custom, generated-shared-prefix, mooncake or text
+        /// (default random)
+        #[argh(option, arg_name = "NAME", default = "Default::default()")]
+        pub dataset_name: Dataset,
+
+        /// file of the data set (default: none)
+        #[argh(option, arg_name = "PATH", default = "String::new()")]
+        pub dataset_path: String,
+
+        /// requests (default 1000)
+        #[argh(option, arg_name = "N", default = "1000", from_str_fn(whole::<1, { 1 << 30 }>))]
+        pub num_prompts: usize,
+
+        /// output length of rows from files (default: the file's own)
+        #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
+        pub sharegpt_output_len: Option<usize>,
+
+        /// leave out rows from files that are longer together (default: none)
+        #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
+        pub sharegpt_context_len: Option<usize>,
+
+        /// prompt length of random data sets (default 1024)
+        #[argh(option, arg_name = "N", default = "1024", from_str_fn(whole::<1, { 1 << 24 }>))]
+        pub random_input_len: usize,
+
+        /// output length of random data sets (default 1024)
+        #[argh(option, arg_name = "N", default = "1024", from_str_fn(whole::<1, { 1 << 24 }>))]
+        pub random_output_len: usize,
+
+        /// spread of random lengths, see --random-range-rule (default 0.0)
+        #[argh(option, arg_name = "X", default = "0.0", from_str_fn(ratio))]
+        pub random_range_ratio: f64,
+
+        /// sglang: lengths from L*ratio to L, so 1 is exact; vllm: from L*(1-ratio) to
+        /// L*(1+ratio), so 0 is exact (default sglang)
+        #[argh(option, arg_name = "RULE", default = "Default::default()")]
+        pub random_range_rule: Rule,
+
+        /// groups of generated-shared-prefix (default 64)
+        #[argh(option, arg_name = "N", default = "64", from_str_fn(whole::<1, 1_000_000>))]
+        pub gsp_num_groups: usize,
+
+        /// requests of each group (default 16)
+        #[argh(option, arg_name = "N", default = "16", from_str_fn(whole::<1, 1_000_000>))]
+        pub gsp_prompts_per_group: usize,
+
+        /// tokens of each group's system prompt (default 2048)
+        #[argh(option, arg_name = "N", default = "2048", from_str_fn(whole::<1, { 1 << 24 }>))]
+        pub gsp_system_prompt_len: usize,
+
+        /// tokens of each question (default 128)
+        #[argh(option, arg_name = "N", default = "128", from_str_fn(whole::<1, { 1 << 24 }>))]
+        pub gsp_question_len: usize,
+
+        /// output length (default 256)
+        #[argh(option, arg_name = "N", default = "256", from_str_fn(whole::<1, { 1 << 24 }>))]
+        pub gsp_output_len: usize,
+
+        /// seed of the data set (default 42)
+        #[argh(option, arg_name = "N", default = "42", from_str_fn(seed))]
+        pub seed: u64,
+
+        /// let answers end early
+        #[argh(switch)]
+        pub disable_ignore_eos: bool,
+
+        /// measured runs, each with the next seed and a row of its own (default 1)
+        #[argh(option, arg_name = "N", default = "1", from_str_fn(whole::<1, 1000>))]
+        pub repeat: usize,
+
+        /// no warm-up of 16 requests with 256 prompt and 16 output tokens
+        #[argh(switch)]
+        pub skip_warmup: bool,
+
+        /// put behind every prompt from a file (default: nothing)
+        #[argh(option, arg_name = "TEXT", default = "String::new()")]
+        pub prompt_suffix: String,
+
+        /// return log-probabilities of output tokens
+        #[argh(switch)]
+        pub return_logprob: bool,
+
+        /// first prompt position with log-probabilities, -1 for none (default -1)
+        #[argh(option, arg_name = "N", default = "-1")]
+        pub logprob_start_len: i64,
+
+        /// wait at the end until interrupted, for profilers that attach to this process
+        #[argh(switch)]
+        pub do_not_exit: bool,
+
+        /// print only the rows, as JSON Lines, on standard output
+        #[argh(switch)]
+        pub json: bool,
+
+        /// exit with 4 if any validity check fails
+        #[argh(switch)]
+        pub strict: bool,
+
+        /// record a timeline; not available in this build
+        #[argh(switch)]
+        pub profile: bool,
+    }
+}
+
+impl Run for BenchOfflineThroughput {
+    const NAME: &'static str = "bench-offline-throughput";
+
+    fn run(self) -> Result<()> {
+        if self.backend != "engine" {
+            let hint = "accepted: engine; for a server use bench-serving --launch";
+            return Err(Error::usage(format!("--backend {}: {hint}", self.backend)));
+        }
+        if self.profile {
+            return Err(Error::usage("--profile: not available in this build"));
+        }
+        let mut file = match self.result_filename.as_str() {
+            "" => None,
+            name => Some(JsonLines::open(name)?),
+        };
+        let flags = self.model()?;
+        let interrupt = Interrupt::on_signals()?;
+        let mut subject = self.open(&flags)?;
+        let result = self.runs(&mut subject, &interrupt, &mut file);
+        while self.do_not_exit && !interrupt.asked() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        result
+    }
+}
+
+impl BenchOfflineThroughput {
+    fn open(&self, flags: &ModelFlags) -> Result<EngineSubject> {
+        let model = load::model(flags)?;
+        let options = load::engine_options(flags);
+        let engine = load::engine(model, flags, &options)?;
+        let params = SamplingParams {
+            temperature: 0.0,
+            ignore_eos: !self.disable_ignore_eos,
+            ..SamplingParams::default()
+        };
+        let start = usize::try_from(self.logprob_start_len).ok();
+        let logprobs = LogprobOptions {
+            output: self.return_logprob,
+            prompt_start: start.filter(|_| self.return_logprob),
+            top: 0,
+        };
+        Ok(EngineSubject::new(engine, params, logprobs))
+    }
+
+    fn runs(
+        &self,
+        subject: &mut EngineSubject,
+        interrupt: &Interrupt,
+        file: &mut Option<JsonLines>,
+    ) -> Result<()> {
+        let codec = subject.engine().model.tokenizer.clone().map(TokenizerCodec);
+        let vocab = subject.engine().model.config.vocab_size;
+        if !self.skip_warmup {
+            self.warm_up(subject, vocab, interrupt)?;
+        }
+        let (mut throughputs, mut invalid) = (Vec::new(), None);
+        for number in 0..self.repeat as u64 {
+            let rows = self.rows(number, vocab, codec.as_ref())?;
+            run::check(&rows, subject.context())?;
+            subject.reset()?;
+            let bar = Progress::new("requests");
+            let watch = Watch::start();
+            let mut tick = |done| bar.set(done, rows.len());
+            let recorded = run::run(subject, &rows, &RealClock::new(), interrupt, &mut tick)?;
+            drop(bar);
+            let machine = watch.finish();
+            let figures = row::figures(&recorded);
+            throughputs.push(figures.per_second(figures.output_tokens as f64));
+            let shares = matches!(self.dataset_name, Dataset::SharedPrefix | Dataset::Mooncake);
+            let eos = !self.disable_ignore_eos;
+            let validity = row::validity(&recorded, &figures, &throughputs, &machine, eos, shares);
+            let about = self.about(subject, number);
+            let json = row::row("engine", &recorded, &figures, &validity, about);
+            if let Some(file) = file {
+                file.append(&json)?;
+            }
+            self.show(&json, &recorded, &figures, &validity)?;
+            invalid = invalid.or(validity.require().err());
+            if recorded.interrupted {
+                return Err(interrupt.error(&written(&recorded, number)));
+            }
+            if figures.successful == 0 {
+                let why = recorded.requests.iter().find_map(|r| r.failed.clone());
+                let message = format!("no request succeeded: {}", why.unwrap_or_default());
+                return Err(Error::limit(message));
+            }
+        }
+        invalid.filter(|_| self.strict).map_or(Ok(()), Err)
+    }
+
+    /// SGLang's warm-up: 16 requests of 256 prompt and 16 output tokens, as far as they fit.
+    fn warm_up(&self, s: &mut EngineSubject, vocab: usize, interrupt: &Interrupt) -> Result<()> {
+        let input = 256.min(s.context().saturating_sub(16)).max(1);
+        let lengths = Lengths { input, output: 16, ratio: 1.0, rule: RangeRule::Sglang };
+        let n = self.num_prompts.min(16);
+        let rows = crate::bench::data::random::rows(lengths, n, vocab, false, !self.seed)?;
+        if run::check(&rows, s.context()).is_err() {
+            return Ok(());
+        }
+        run::run(s, &rows, &RealClock::new(), interrupt, &mut |_| {}).map(|_| ())
+    }
+
+    fn rows(&self, run: u64, vocab: usize, codec: Option<&TokenizerCodec>) -> Result<Vec<Row>> {
+        let spec = Spec {
+            name: match self.dataset_name {
+                Dataset::Random => Name::Random,
+                Dataset::RandomIds => Name::RandomIds,
+                Dataset::Sharegpt => Name::ShareGpt,
+                Dataset::Custom => Name::Custom,
+                Dataset::SharedPrefix => Name::SharedPrefix,
+                Dataset::Mooncake => Name::Mooncake,
+                Dataset::Text => Name::Text,
+                Dataset::Openai => {
+                    let error = "--dataset-name openai: chat messages need bench-serving";
+                    return Err(Error::usage(error));
+                }
+            },
+            path: self.dataset_path.clone(),
+            lengths: Lengths {
+                input: self.random_input_len,
+                output: self.random_output_len,
+                ratio: self.random_range_ratio,
+                rule: match self.random_range_rule {
+                    Rule::Sglang => RangeRule::Sglang,
+                    Rule::Vllm => RangeRule::Vllm,
+                },
+            },
+            take: Take {
+                num_prompts: self.num_prompts,
+                output_len: self.sharegpt_output_len,
+                context_len: self.sharegpt_context_len,
+                suffix: self.prompt_suffix.clone(),
+                seed: self.seed.wrapping_add(run),
+                as_ids: true,
+            },
+            shape: Shape {
+                groups: self.gsp_num_groups,
+                prompts_per_group: self.gsp_prompts_per_group,
+                system: self.gsp_system_prompt_len,
+                question: self.gsp_question_len,
+                output: self.gsp_output_len,
+                ratio: 1.0,
+                distribution: Distribution::Uniform,
+                ordered: false,
+            },
+            slowdown: 1.0,
+            vocab,
+            ids: true,
+        };
+        let rows = spec::make(&spec, codec.map(|c| c as &dyn Codec))?;
+        match rows.iter().find(|r| !matches!(r.prompt, Prompt::Ids(_))) {
+            Some(_) => Err(Error::usage("this data set needs a tokenizer: --tokenizer-path")),
+            None => Ok(rows),
+        }
+    }
+
+    fn show(
+        &self,
+        json: &Value,
+        recorded: &Recorded,
+        figures: &row::Figures,
+        validity: &crate::measure::validity::Validity,
+    ) -> Result<()> {
+        if self.json {
+            return out::line(json);
+        }
+        row::lines("engine", figures).iter().try_for_each(out::line)?;
+        row::step_cost(recorded).map_or(Ok(()), |cost| out::line(cost.line()))?;
+        out::line(validity.line())
+    }
+
+    fn about(&self, subject: &EngineSubject, run: u64) -> Map<String, Value> {
+        let engine = subject.engine();
+        let (device, model) = (engine.device(), &engine.model);
+        let words = std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned());
+        let about = json!({
+            "tool": super::version(),
+            "commit": super::commit(),
+            "date": date::now_iso(),
+            "command": words.collect::<Vec<String>>(),
+            "machine": machine::cpu_name(),
+            "device": { "kind": device.kind, "name": device.name, "detail": device.detail },
+            "model": model.name,
+            "model_digest": model.digest,
+            "load_format": model.format,
+            "max_total_num_tokens": engine.capacity_tokens(),
+            "dataset_name": self.dataset_name.name(),
+            "num_prompts": self.num_prompts,
+            "random_input_len": self.random_input_len,
+            "random_output_len": self.random_output_len,
+            "random_range_ratio": self.random_range_ratio,
+            "seed": self.seed.wrapping_add(run),
+            "run": run,
+            "runs": self.repeat,
+            "peak_memory_bytes": machine::peak_memory_bytes(),
+        });
+        match about {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+}
+
+fn written(recorded: &Recorded, number: u64) -> String {
+    let ended = recorded.requests.iter().filter(|r| r.end_ns.is_some()).count();
+    format!("{} rows written, the last of {ended} requests", number + 1)
+}

@@ -1,0 +1,309 @@
+//! Every case of the sweep, measured, printed and written before the next.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::super::{commit, out, version};
+use super::{BatchBackend, BenchOneBatchServer};
+use crate::bench::data::random::{self, Lengths};
+use crate::bench::data::{Prompt, RangeRule};
+use crate::bench::load::plain;
+use crate::bench::load::target::Target;
+use crate::bench::served::figures::{self, Figures};
+use crate::bench::served::row::{self, Case, ServerSide};
+use crate::bench::served::run as served;
+use crate::bench::serving::counters;
+use crate::error::{Error, Kind, Result};
+use crate::measure::date;
+use crate::measure::interrupt::Interrupt;
+use crate::measure::json::JsonLines;
+use crate::measure::machine::{self, Watch};
+use crate::measure::validity::{self, Check, Validity};
+
+/// The vocabulary of a server that does not tell.
+const SAFE_VOCAB: usize = 10_000;
+
+/// The cases of a command line, one after another.
+pub struct Sweep<'a> {
+    flags: &'a BenchOneBatchServer,
+    target: Target,
+    interrupt: &'a Interrupt,
+    model: String,
+    vocab: usize,
+    /// Sequences at once and tokens that the server has room for, if it says.
+    most_running: Option<u64>,
+    capacity: Option<u64>,
+    /// Rows so far.
+    pub rows: Vec<Value>,
+    /// What `--strict` would say.
+    pub invalid: Option<Error>,
+    sent: u64,
+}
+
+impl<'a> Sweep<'a> {
+    pub fn new(
+        flags: &'a BenchOneBatchServer,
+        target: Target,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
+        let info = plain::get_json(&target, "/server_info").unwrap_or(Value::Null);
+        let about = plain::get_json(&target, "/model_info").unwrap_or(Value::Null);
+        let models = plain::get_json(&target, "/v1/models").unwrap_or(Value::Null);
+        let states: Vec<&Value> =
+            info["internal_states"].as_array().into_iter().flatten().collect();
+        let running = states
+            .first()
+            .and_then(|s| s["effective_max_running_requests_per_dp"].as_u64())
+            .map(|n| n * info["dp_size"].as_u64().unwrap_or(1));
+        let capacities = states.iter().filter_map(|s| s["memory_usage"]["token_capacity"].as_u64());
+        let capacity = capacities.fold(None, |sum: Option<u64>, n| Some(sum.unwrap_or(0) + n));
+        let vocab = about["vocab_size"].as_u64().map(|n| n as usize);
+        let named = flags.model.clone().or(models["data"][0]["id"].as_str().map(str::to_string));
+        Ok(Sweep {
+            model: named.unwrap_or_else(|| "default".into()),
+            vocab: flags.vocab_size.or(vocab).unwrap_or(SAFE_VOCAB),
+            most_running: running,
+            capacity,
+            flags,
+            target,
+            interrupt,
+            rows: Vec::new(),
+            invalid: None,
+            sent: 0,
+        })
+    }
+
+    pub fn all(&mut self, file: &mut Option<JsonLines>) -> Result<()> {
+        let flags = self.flags;
+        if !flags.skip_warmup {
+            for &batch_size in &flags.batch_size {
+                let warm = Case { batch_size, input_len: 1024, output_len: 16 };
+                // As much of SGLang's warm-up as this server has room for.
+                let room = self.capacity.map_or(usize::MAX, |c| c as usize / batch_size.max(1));
+                let longest = flags.input_len.iter().copied().max().unwrap_or(1024);
+                let input_len = warm.input_len.min(longest).min(room.saturating_sub(17)).max(1);
+                let warm = Case { input_len, ..warm };
+                if self.misfit(warm).is_none() {
+                    self.measure(warm)?;
+                }
+            }
+        }
+        for &batch_size in &flags.batch_size {
+            for &input_len in &flags.input_len {
+                for &output_len in &flags.output_len {
+                    let case = Case { batch_size, input_len, output_len };
+                    if let Some(why) = self.misfit(case) {
+                        self.say(&why)?;
+                        continue;
+                    }
+                    self.case(case, file)?;
+                }
+            }
+        }
+        match self.rows.is_empty() {
+            true => Err(Error::limit("no case of the sweep fits; see the messages above")),
+            false => Ok(()),
+        }
+    }
+
+    fn say(&self, line: &str) -> Result<()> {
+        if self.flags.json {
+            out::note(line);
+            return Ok(());
+        }
+        out::line(line)
+    }
+
+    fn misfit(&self, case: Case) -> Option<String> {
+        let Case { batch_size, input_len, output_len } = case;
+        let skipping = format!("skipping ({batch_size}, {input_len}, {output_len}):");
+        let most = self.most_running.filter(|_| !self.flags.enable_multi_batch);
+        if let Some(most) = most.filter(|m| batch_size as u64 > *m) {
+            return Some(format!("{skipping} the server runs {most} requests at once"));
+        }
+        let tokens = self.lengths(case).iter().map(|n| (n + output_len) as u64).sum::<u64>();
+        let room = self.capacity.filter(|_| !self.flags.skip_token_capacity_check);
+        let room = room.filter(|r| tokens > *r)?;
+        Some(format!("{skipping} {tokens} tokens, the server has room for {room}"))
+    }
+
+    /// Prompt lengths of the batch.
+    fn lengths(&self, case: Case) -> Vec<usize> {
+        let list = &self.flags.input_len_list;
+        let one = |i: usize| match list.is_empty() {
+            true => case.input_len,
+            false => list[i % list.len()],
+        };
+        (0..case.batch_size).map(one).collect()
+    }
+
+    fn prompts(&mut self, case: Case) -> Result<Vec<Vec<u32>>> {
+        // Each batch has prompts of its own, so that the prefix cache does not know them.
+        self.sent += 1;
+        let mut prompts = Vec::new();
+        for (i, input) in self.lengths(case).into_iter().enumerate() {
+            let lengths = Lengths { input, output: 1, ratio: 1.0, rule: RangeRule::Sglang };
+            let seed = self.flags.seed ^ (self.sent << 32) ^ i as u64;
+            let rows = random::rows(lengths, 1, self.vocab, false, seed)?;
+            for row in rows {
+                if let Prompt::Ids(ids) = row.prompt {
+                    prompts.push(ids);
+                }
+            }
+        }
+        Ok(prompts)
+    }
+
+    fn body(&self, prompts: &[Vec<u32>], output_len: usize) -> (&'static str, Value) {
+        let flags = self.flags;
+        let ignore_eos = !flags.disable_ignore_eos;
+        if flags.backend == BatchBackend::Vllm {
+            let body = json!({
+                "model": self.model, "prompt": prompts, "max_tokens": output_len, "stream": true,
+                "temperature": flags.temperature, "ignore_eos": ignore_eos,
+            });
+            return ("/v1/completions", body);
+        }
+        let mut params = json!({
+            "temperature": flags.temperature, "max_new_tokens": output_len,
+            "ignore_eos": ignore_eos,
+        });
+        if flags.client_stream_interval != 1 {
+            params["stream_interval"] = flags.client_stream_interval.into();
+        }
+        let mut body = json!({ "input_ids": prompts, "sampling_params": params, "stream": true });
+        if flags.return_logprob {
+            body["return_logprob"] = true.into();
+        }
+        ("/generate", body)
+    }
+
+    fn send(&self, prompts: &[Vec<u32>], output_len: usize) -> Result<Figures> {
+        let (path, body) = self.body(prompts, output_len);
+        let patience = Duration::from_secs_f64(self.flags.request_timeout.min(1e9));
+        let n = prompts.len();
+        let read = served::batch(&self.target, path, &body, n, patience, self.interrupt)?;
+        let input = prompts.iter().map(|p| p.len() as u64).sum();
+        let eos = !self.flags.disable_ignore_eos;
+        Ok(figures::figures(&read, input, output_len, eos))
+    }
+
+    fn measure(&mut self, case: Case) -> Result<Figures> {
+        let path = match self.flags.backend {
+            BatchBackend::Vllm => "/reset_prefix_cache",
+            _ => "/flush_cache?timeout=10",
+        };
+        let _ = plain::call(&self.target, "POST", path, b"", Duration::from_secs(30));
+        let prompts = self.prompts(case)?;
+        if self.flags.cache_hit_rate > 0.0 {
+            let cut =
+                |p: &Vec<u32>| p[..(p.len() as f64 * self.flags.cache_hit_rate) as usize].to_vec();
+            let known: Vec<Vec<u32>> = prompts.iter().map(cut).filter(|p| !p.is_empty()).collect();
+            if !known.is_empty() {
+                self.send(&known, 1)?;
+            }
+        }
+        self.send(&prompts, case.output_len)
+    }
+
+    fn case(&mut self, case: Case, file: &mut Option<JsonLines>) -> Result<()> {
+        let mut latencies = Vec::new();
+        for number in 0..self.flags.repeat {
+            let before = counters::read(&self.target);
+            let watch = Watch::start();
+            let measured = self.measure(case);
+            if let Err(error) = &measured
+                && error.kind == Kind::Interrupted
+            {
+                return Err(self.interrupt.error(&format!("{} rows written", self.rows.len())));
+            }
+            let f = measured?;
+            let machine = watch.finish();
+            latencies.push(f.latency);
+            let counted = counters::read(&self.target).zip(before).map(|(a, b)| a.since(&b));
+            let hits = counted.and_then(|c| {
+                c.cached_tokens.zip(c.prompt_tokens.filter(|p| *p > 0.0)).map(|(c, p)| c / p)
+            });
+            let info = plain::get_json(&self.target, "/server_info").unwrap_or(Value::Null);
+            let state = &info["internal_states"][0];
+            let server = ServerSide {
+                last_gen_throughput: state["last_gen_throughput"].as_f64(),
+                acc_length: state["avg_spec_accept_length"].as_f64(),
+                cache_hit_rate: hits,
+            };
+            let v = self.validity(case, &f, &latencies, &machine);
+            let about = self.about(number);
+            let row = row::row(&self.flags.run_name, case, &f, &server, &v, about);
+            if let Some(file) = file {
+                file.append(&row)?;
+            }
+            if self.flags.json {
+                out::line(&row)?;
+            } else {
+                row::lines(case, &f, &server).iter().try_for_each(out::line)?;
+                out::line(v.line())?;
+            }
+            self.rows.push(row);
+            let failed = v.require().err();
+            self.invalid = self.invalid.take().or(failed);
+        }
+        Ok(())
+    }
+
+    fn validity(
+        &self,
+        case: Case,
+        f: &Figures,
+        latencies: &[f64],
+        machine: &machine::Machine,
+    ) -> Validity {
+        let mut v = Validity::default();
+        let wanted = (case.batch_size * case.output_len) as u64;
+        let off = wanted.abs_diff(f.output_tokens) as f64;
+        let note = format!("{} of {wanted} output tokens", f.output_tokens);
+        let limit = if self.flags.disable_ignore_eos { f64::INFINITY } else { 0.0 };
+        v.push(Check::bounded("achieved_output", Some(off), 0.0, limit, note));
+        let hits = f.cached_tokens as f64 / f.input_tokens.max(1) as f64;
+        let wanted = self.flags.cache_hit_rate;
+        let note = format!(
+            "{:.1}% of prompt tokens were cached, {:.1}% asked for",
+            hits * 100.0,
+            wanted * 100.0
+        );
+        v.push(Check::bounded("prefix_cache_hits", Some((hits - wanted).abs()), 0.05, 0.2, note));
+        let mut spread = validity::spread("run_spread", latencies);
+        if latencies.len() < 2 {
+            spread.note = "unknown from one batch; --repeat 3 tells".into();
+        }
+        v.push(spread);
+        let [mut other, steal, clock] = validity::machine(machine);
+        if self.target.is_local() {
+            other.status = other.status.min(validity::Status::Warn);
+            other.note.push_str("; the server under test is among them");
+        }
+        [other, steal, clock].into_iter().for_each(|c| v.push(c));
+        v.push(validity::build(!cfg!(debug_assertions)));
+        v
+    }
+
+    fn about(&self, number: usize) -> Map<String, Value> {
+        let words = std::env::args_os().skip(1).map(|w| w.to_string_lossy().into_owned());
+        let about = json!({
+            "tool": version(),
+            "commit": commit(),
+            "date": date::now_iso(),
+            "command": words.collect::<Vec<String>>(),
+            "machine": machine::cpu_name(),
+            "backend": self.flags.backend.name(),
+            "model": self.model,
+            "seed": self.flags.seed,
+            "run": number,
+            "runs": self.flags.repeat,
+        });
+        match about {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `pacer kernels check`: every GPU kernel against its formula in f64.
+
+use std::collections::BTreeSet;
+
+use argh::{ArgsInfo, FromArgs};
+use serde_json::json;
+
+use super::super::{Run, out, values};
+use crate::choice;
+use crate::device::gpu::check::{self, Case, Emulated, Machine, OnDriver};
+use crate::device::gpu::driver::cuda::Cuda;
+use crate::device::gpu::registry;
+use crate::error::{Error, Kind, Result};
+
+choice! {
+    /// What the kernels run on.
+    On { Emulated = "emulated", Cuda = "cuda" }
+}
+
+/// Checks the GPU kernels against their formulas in f64: remainders, strides, planted outliers,
+/// poisoned outputs; on the PTX machine also traffic, sectors and every finding under several
+/// schedules. Exit 1 if a check fails.
+#[derive(FromArgs, ArgsInfo, Debug, Clone, PartialEq)]
+#[argh(help_triggers("--help"))]
+pub struct Check {
+    /// emulated (the PTX machine, no GPU needed) or cuda (default emulated)
+    #[argh(option, arg_name = "DEVICE", default = "On::Emulated")]
+    pub device: On,
+
+    /// only cases whose name has this in it, such as rmsnorm or "rope bf16" (default: all)
+    #[argh(option, arg_name = "NAME")]
+    pub kernel: Option<String>,
+
+    /// orders of blocks and warps to try on the PTX machine (default 20)
+    #[argh(option, arg_name = "N", default = "20", from_str_fn(values::whole::<1, 10_000>))]
+    pub schedules: usize,
+
+    /// one JSON object a case instead of text
+    #[argh(switch)]
+    pub json: bool,
+}
+
+impl Run for Check {
+    const NAME: &'static str = "kernels check";
+
+    fn run(self) -> Result<()> {
+        match self.device {
+            On::Emulated => self.all(&mut Emulated::default(), self.schedules as u64),
+            On::Cuda => {
+                let card = Cuda::open(0).map_err(|e| Error::device(e.to_string()))?;
+                self.all(&mut OnDriver::new(&card), 1)
+            }
+        }
+    }
+}
+
+impl Check {
+    fn all(&self, machine: &mut dyn Machine, schedules: u64) -> Result<()> {
+        let wanted = |c: &Case| self.kernel.as_ref().is_none_or(|name| c.name.contains(name));
+        let cases: Vec<Case> = check::cases().into_iter().filter(wanted).collect();
+        if cases.is_empty() {
+            let name = self.kernel.as_deref().unwrap_or("");
+            return Err(Error::usage(format!("--kernel {name}: no case has this in its name")));
+        }
+        let (mut failed, mut launched) = (0, BTreeSet::new());
+        for case in &cases {
+            let outcome = check::run(case, machine, schedules);
+            launched.extend(outcome.launched.iter().copied());
+            failed += usize::from(outcome.failure.is_some());
+            self.tell(case, &outcome)?;
+        }
+        let total = registry::kernels().count();
+        let count = cases.len();
+        if !self.json {
+            out::line(format!(
+                "{} of {count} cases pass under {schedules} schedules; {} of {total} kernels ran",
+                count - failed,
+                launched.len()
+            ))?;
+        }
+        match failed {
+            0 => Ok(()),
+            n => Err(Error::new(Kind::Device, format!("{n} of {count} kernel checks fail"))),
+        }
+    }
+
+    fn tell(&self, case: &Case, outcome: &check::Outcome) -> Result<()> {
+        if self.json {
+            return out::line(json!({
+                "case": case.name,
+                "kernels": outcome.launched,
+                "schedules": outcome.schedules,
+                "passed": outcome.failure.is_none(),
+                "failure": outcome.failure,
+            }));
+        }
+        match &outcome.failure {
+            None => out::line(format!("pass  {}", case.name)),
+            Some(e) => out::line(format!("FAIL  {}: {e}", case.name)),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The program itself: how it starts, what it says when it cannot, and how signals end it
+//! (reliability R28, R46).
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::harness::{PATIENCE, post};
+
+fn pacer(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pacer"));
+    command.arg("serve").args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// A server that is ready, where it listens, and what more it says.
+fn start(arguments: &[&str]) -> (Child, String, BufReader<ChildStderr>) {
+    let mut child = pacer(arguments).spawn().expect("started");
+    let mut said = BufReader::new(child.stderr.take().expect("piped"));
+    loop {
+        let mut line = String::new();
+        assert!(said.read_line(&mut line).expect("text") > 0, "it ended before it was ready");
+        if let Some(address) = line.trim().strip_prefix("ready: http://") {
+            return (child, address.trim_end_matches('/').to_owned(), said);
+        }
+    }
+}
+
+fn signal(child: &Child) {
+    let sent = Command::new("kill").arg(child.id().to_string()).status().expect("kill");
+    assert!(sent.success());
+}
+
+fn code(child: &mut Child) -> i32 {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status.code().expect("a code");
+        }
+        assert!(begun.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_signal_ends_it_well_and_a_second_one_at_once() {
+    let null = ["--device", "null", "--port", "0", "--max-total-tokens", "8192"];
+    let (mut child, _, _) = start(&null);
+    signal(&child);
+    assert_eq!(code(&mut child), 0);
+    let (mut child, address, _) =
+        start(&["--port", "0", "--max-total-tokens", "8192", "--threads", "1"]);
+    let params = json!({"max_new_tokens": 7000, "ignore_eos": true});
+    let body = json!({"input_ids": [1], "stream": true, "sampling_params": params});
+    let mut client = TcpStream::connect(&address).expect("connected");
+    client.write_all(post("/generate", &body.to_string()).as_bytes()).expect("sent");
+    let mut first = [0; 200];
+    client.read_exact(&mut first).expect("the stream begins");
+    signal(&child);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(child.try_wait().expect("a child"), None, "the request may finish");
+    signal(&child);
+    assert_eq!(code(&mut child), 130);
+}
+
+#[test]
+fn what_cannot_start_says_why() {
+    let (mut child, address, _) = start(&["--device", "null", "--port", "0"]);
+    let port = address.rsplit(':').next().expect("a port");
+    for (arguments, expected, says) in [
+        (vec!["--device", "null", "--port", port], 1, "another server"),
+        (vec!["--port", "0", "--model-path", "/no/such/model"], 1, "/no/such/model"),
+        (vec!["--port", "70000"], 2, "--port"),
+        (vec!["--api-key", ""], 2, "--api-key"),
+        (vec!["--no-such-flag"], 2, "--no-such-flag"),
+    ] {
+        let output = pacer(&arguments).output().expect("ran");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(expected), "{arguments:?}: {text}");
+        assert!(text.contains(says), "{arguments:?}: {text}");
+    }
+    signal(&child);
+    assert_eq!(code(&mut child), 0);
+}
