@@ -17,6 +17,7 @@ mod launch;
 mod load;
 mod memory;
 mod ops;
+pub mod quant;
 pub mod registry;
 pub mod turns;
 mod weights;
