@@ -8,6 +8,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     commit();
     kernels_are_fresh();
+    cubins();
     if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu")
         && std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux")
     {
@@ -46,6 +47,33 @@ fn kernels_are_fresh() {
         let list = stale.join("\n  ");
         panic!("stale GPU code; make it with `cargo run -p pacer-gen` (gen/README.md):\n  {list}");
     }
+}
+
+/// With `PACER_CUBINS=sm_80,sm_90a`, assembles the checked-in PTX for these cards, so that no
+/// driver has to. Needs a CUDA toolkit (gen/README.md); without the variable the list is empty.
+fn cubins() {
+    println!("cargo:rerun-if-env-changed=PACER_CUBINS");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let cards = std::env::var("PACER_CUBINS").unwrap_or_default();
+    let mut list = String::from("&[\n");
+    for card in cards.split(',').map(str::trim).filter(|card| !card.is_empty()) {
+        let tools = pacer_gen::toolkit::Toolkit::find().unwrap_or_else(|| {
+            panic!("PACER_CUBINS={cards}: no CUDA toolkit found (gen/README.md)")
+        });
+        for module in pacer_gen::table::modules() {
+            // Hopper's own modules run on nothing else; portable ones need no `a`.
+            if (module.target == pacer_gen::table::Target::Sm90a) != card.ends_with('a') {
+                continue;
+            }
+            let name = module.name();
+            let ptx = PathBuf::from(format!("gen/ptx/{name}.ptx"));
+            let path = out.join(format!("{name}.{card}.cubin"));
+            pacer_gen::compile::cubin(&tools, &ptx, card, &path)
+                .unwrap_or_else(|e| panic!("{name} for {card}: {e}"));
+            list += &format!("    ({name:?}, {card:?}, include_bytes!({path:?})),\n");
+        }
+    }
+    std::fs::write(out.join("cubins.rs"), list + "]\n").expect("OUT_DIR can be written");
 }
 
 /// Puts a linker script named `libgcc_s.so` first on the search path, so that the unwinder comes

@@ -210,18 +210,23 @@ fn what_this_build_lacks_is_refused_and_never_ignored() {
         (&["--pp-size", "2"], "--pp-size 2: not available"),
         (&["--dp-size", "2"], "--dp-size 2: not available"),
         (&["--ep-size", "2"], "--ep-size 2: not available"),
-        (&["--device", "cuda"], "--device cuda: not available"),
-        (&["--device", "emulated"], "--device emulated: not available"),
-        (&["--base-gpu-id", "1"], "--base-gpu-id 1: not available"),
-        (&["--cuda-graph-max-bs", "8"], "--cuda-graph-max-bs 8: not available"),
         (&["--enable-layerwise-nvtx-marker"], "--enable-layerwise-nvtx-marker: not available"),
     ] {
         let error = model(text).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.message.starts_with(start), "{error}");
     }
-    let notes = model(&["--disable-cuda-graph"]).unwrap().notes;
-    assert!(notes[0].contains("--disable-cuda-graph has no effect"), "{notes:?}");
+    let notes = model(&["--device", "cpu", "--disable-cuda-graph"]).unwrap().notes;
+    assert!(notes[0].contains("CUDA graphs have no effect"), "{notes:?}");
+}
+
+#[test]
+fn gpu_flags_reach_the_device() {
+    let m = model(&["--device", "cuda", "--base-gpu-id", "2"]).unwrap();
+    assert_eq!((m.device, m.gpu, m.graph_sizes), (DeviceChoice::Cuda, 2, None));
+    let sizes = |flags: &[&str]| model(flags).unwrap().graph_sizes;
+    assert_eq!(sizes(&["--device", "emulated", "--cuda-graph-max-bs", "8"]), Some(8));
+    assert_eq!(sizes(&["--disable-cuda-graph", "--cuda-graph-max-bs", "8"]), Some(0));
 }
 
 /// The default in a flag's help is the default that is used: giving it changes nothing.
@@ -309,7 +314,11 @@ fn the_program_refuses_with_2() {
         (&["bench-one-batch", "--bogus"], "error: unknown flag --bogus"),
         (&["--bench-one-batch", "--repeat", "0"], "error: --repeat 0: expected a whole number"),
         (&["bench-one-batch", "--tp", "4"], "error: --tp-size 4: not available"),
-        (&["bench-one-batch", "--profile"], "error: --profile: not available in this build"),
+        (&["bench-one-batch", "--profile-steps", "2"], "error: --profile-steps: give --profile"),
+        (
+            &["bench-one-batch", "--profile", "--profile-prefix", "../x"],
+            "error: --profile-prefix \"../x\": it begins with a dot",
+        ),
         (&["help", "nonsense"], "error: unknown command nonsense"),
         (&["calibrate", "--threads", "0"], "error: --threads 0: expected a whole number"),
     ] {

@@ -16,6 +16,7 @@
     include!("gemm_sm90a.rs"),
     include!("gemm_wgmma_sm90a.rs"),
     include!("grouped_gemm_sm80.rs"),
+    include!("quant_gemm_sm80.rs"),
     include!("attention_decode_sm80.rs"),
     include!("attention_prefill_sm80.rs"),
 ]

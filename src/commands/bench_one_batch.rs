@@ -10,6 +10,7 @@ use super::{Run, load, out};
 use crate::bench::ceilings::{self, Budget, store};
 use crate::bench::one_batch::case::{Bench, Effort, Samples};
 use crate::bench::one_batch::figures::{self, Ceiling};
+use crate::bench::one_batch::profile::CaseProfile;
 use crate::bench::one_batch::row::{self, Context};
 use crate::bench::one_batch::subject::EngineBatch;
 use crate::bench::one_batch::sweep::{self, Observer, Sweep};
@@ -21,6 +22,9 @@ use crate::measure::clock::{Clock, RealClock};
 use crate::measure::interrupt::Interrupt;
 use crate::measure::json::JsonLines;
 use crate::measure::{date, machine};
+use crate::profile::request::Activities;
+use crate::profile::trace::names::Ranks;
+use crate::profile::{describe, paths, profiler};
 use crate::scheduler::Policy;
 use crate::{choice, with_model_flags};
 
@@ -98,32 +102,32 @@ with_model_flags! {
             from_str_fn(super::values::whole::<0, { 1 << 30 }>))]
         pub cut_len: usize,
 
-        /// record a timeline of each case; not available in this build
+        /// record a timeline of each case, in a pass that no figure includes; files go to
+        /// PACER_PROFILER_DIR, else SGLANG_TORCH_PROFILER_DIR, else the temporary folder
         #[argh(switch)]
         pub profile: bool,
 
-        /// record shapes in the timeline; not available in this build
+        /// accepted for SGLang's scripts: shapes are always in the timeline
         #[argh(switch)]
         pub profile_record_shapes: bool,
 
-        /// what to record: CPU, GPU, CUDA_PROFILER, a list; not available in this build (default
-        /// CPU GPU)
+        /// what to record: CPU, GPU, MEM, CUDA_PROFILER, a list (default CPU GPU)
         #[argh(option, arg_name = "NAME")]
         pub profile_activities: Vec<String>,
 
-        /// all, prefill or decode; not available in this build (default all)
+        /// which part of a case to record: all, prefill or decode (default all)
         #[argh(option, arg_name = "STAGE")]
         pub profile_stage: Option<Stage>,
 
-        /// beginning of the timeline's file name; not available in this build (default profile)
+        /// beginning of the timeline's file name (default profile)
         #[argh(option, arg_name = "NAME")]
         pub profile_prefix: Option<String>,
 
-        /// first decode step to record; not available in this build (default: half of the output)
+        /// first decode step to record, from 0 (default: half of the output)
         #[argh(option, arg_name = "N", from_str_fn(super::values::whole::<0, { 1 << 30 }>))]
         pub profile_start_step: Option<usize>,
 
-        /// decode steps to record; not available in this build (default: 1)
+        /// decode steps to record (default: 1)
         #[argh(option, arg_name = "N", from_str_fn(super::values::whole::<1, { 1 << 30 }>))]
         pub profile_steps: Option<usize>,
     }
@@ -155,7 +159,7 @@ impl Run for BenchOneBatch {
 
     fn run(mut self) -> Result<()> {
         self.fill_lists();
-        self.refuse_profile()?;
+        self.case_profile(&Err(String::new()))?;
         let model = self.model()?;
         model.notes.iter().for_each(|n| out::note(format_args!("note: {n}")));
         let interrupt = Interrupt::on_signals()?;
@@ -180,22 +184,50 @@ impl BenchOneBatch {
         }
     }
 
-    fn refuse_profile(&self) -> Result<()> {
+    /// What `--profile…` asks for.
+    ///
+    /// # Errors
+    /// A flag that needs `--profile`, or a value that is not accepted.
+    fn case_profile(&self, ceiling: &Ceiling) -> Result<Option<CaseProfile>> {
         let given = [
-            ("--profile", self.profile),
-            ("--profile-record-shapes", self.profile_record_shapes),
             ("--profile-activities", !self.profile_activities.is_empty()),
             ("--profile-stage", self.profile_stage.is_some()),
             ("--profile-prefix", self.profile_prefix.is_some()),
             ("--profile-start-step", self.profile_start_step.is_some()),
             ("--profile-steps", self.profile_steps.is_some()),
         ];
-        match given.into_iter().find(|(_, given)| *given) {
-            Some((flag, _)) => Err(Error::usage(format!(
-                "{flag}: not available in this build; profiling arrives with the profiler"
-            ))),
-            None => Ok(()),
+        if !self.profile {
+            return match given.into_iter().find(|(_, given)| *given) {
+                Some((flag, _)) => Err(Error::usage(format!("{flag}: give --profile too"))),
+                None => Ok(None),
+            };
         }
+        let stage = self.profile_stage.unwrap_or_default();
+        let prefix = self.profile_prefix.clone().unwrap_or_else(|| "profile".into());
+        paths::check_name("--profile-prefix", &prefix)?;
+        let activities = Activities::named(&self.profile_activities);
+        let ceiling = ceiling.as_ref().ok().map(|c| describe::Ceiling {
+            bytes_per_s: c.bytes_per_s,
+            flops_per_s: c.flops_per_s,
+            source: format!("measured on this machine, {}", c.date),
+        });
+        Ok(Some(CaseProfile {
+            prefill: stage != Stage::Decode,
+            decode: stage != Stage::Prefill,
+            activities: activities.map_err(|e| e.context("--profile-activities"))?,
+            shapes: true,
+            prefix,
+            start_step: self.profile_start_step,
+            steps: self.profile_steps.unwrap_or(1),
+            ceiling,
+            options: profiler::Options {
+                roots: vec![paths::default_root()],
+                cap_bytes: profiler::CAP_BYTES,
+                ranks: Ranks::default(),
+                label: "bench-one-batch".into(),
+                replace: true,
+            },
+        }))
     }
 
     fn room(&self) -> Room {
@@ -230,6 +262,7 @@ impl BenchOneBatch {
             output_lens: self.output_len.clone(),
             prompts: self.prompts()?,
             seed: self.seed,
+            profile: self.case_profile(&ceiling)?,
         };
         let effort = Effort { warmup: self.warmup, repeat: self.repeat };
         let file = match self.result_filename.as_str() {

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::model_flags::ModelFlags;
 use super::{Run, load, out};
 use crate::device::{Device, DeviceInfo};
 use crate::engine::model::Model;
@@ -48,11 +49,11 @@ impl Run for Info {
             return out::line(json!({
                 "version": super::version(),
                 "devices": [device_json(&device.info())],
-                "cuda": NO_CUDA,
+                "cuda": cuda(&flags),
                 "model": model,
             }));
         }
-        for line in machine_lines(&device.info()) {
+        for line in machine_lines(&device.info(), &cuda(&flags)) {
             out::line(line)?;
         }
         if let Some(facts) = &facts {
@@ -62,7 +63,13 @@ impl Run for Info {
     }
 }
 
-const NO_CUDA: &str = "the CUDA device is not in this build";
+/// The card, or what is missing.
+fn cuda(flags: &ModelFlags) -> String {
+    match load::open_cuda(flags) {
+        Ok(cuda) => cuda.card().name.clone(),
+        Err(why) => why.message,
+    }
+}
 
 fn device_json(info: &DeviceInfo) -> Value {
     json!({
@@ -71,12 +78,12 @@ fn device_json(info: &DeviceInfo) -> Value {
     })
 }
 
-fn machine_lines(info: &DeviceInfo) -> Vec<String> {
+fn machine_lines(info: &DeviceInfo, cuda: &str) -> Vec<String> {
     vec![
         format!("pacer      {}", super::version()),
         format!("device     {} ({}), {}", info.kind, info.name, info.detail),
         format!("memory     {} free of {}", bytes(info.memory_free), bytes(info.memory_total)),
-        format!("cuda       {NO_CUDA}"),
+        format!("cuda       {cuda}"),
     ]
 }
 

@@ -1,7 +1,9 @@
 //! From flags to a running engine, the same way for every command.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use pacer_emulator::host::Config;
 use serde_json::Value;
 
 use super::model_flags::{
@@ -10,7 +12,11 @@ use super::model_flags::{
 use super::out;
 use super::progress::Progress;
 use crate::device::Device;
-use crate::device::cpu::{CpuDevice, CpuOptions};
+use crate::device::cpu::{CpuDevice, CpuOptions, available_memory};
+use crate::device::gpu::driver::Driver;
+use crate::device::gpu::driver::cuda::Cuda;
+use crate::device::gpu::driver::emulated::Emulated;
+use crate::device::gpu::{GpuDevice, GpuOptions};
 use crate::device::null::NullDevice;
 use crate::engine::Engine;
 use crate::engine::model::Model;
@@ -67,14 +73,61 @@ pub fn engine_options(flags: &ModelFlags) -> EngineOptions {
     }
 }
 
-/// The device that the flags name. In this build that is the CPU.
+/// The device that the flags name; `auto` says on standard error what it took and why.
+///
+/// # Errors
+/// If there is no such device, with what is missing.
 pub fn device(flags: &ModelFlags) -> Result<Box<dyn Device>> {
-    if flags.device == DeviceChoice::Null {
-        return Ok(Box::new(NullDevice::default()));
+    match flags.device {
+        DeviceChoice::Cpu => cpu(flags),
+        DeviceChoice::Null => Ok(Box::new(NullDevice::default())),
+        DeviceChoice::Cuda => {
+            let cuda = open_cuda(flags).map_err(|e| e.context("--device cuda"))?;
+            gpu(flags, cuda)
+        }
+        DeviceChoice::Emulated => gpu(flags, Arc::new(Emulated::new(emulated_config()))),
+        DeviceChoice::Auto => match open_cuda(flags) {
+            Ok(cuda) => {
+                out::note(format_args!("device: cuda, {}", cuda.card().name));
+                gpu(flags, cuda)
+            }
+            Err(why) => {
+                out::note(format_args!("device: cpu ({why})"));
+                cpu(flags)
+            }
+        },
     }
+}
+
+fn cpu(flags: &ModelFlags) -> Result<Box<dyn Device>> {
     let weights = model_options(flags).dtype;
     let options = CpuOptions { threads: flags.threads, weights, ..CpuOptions::default() };
     Ok(Box::new(CpuDevice::new(options)?))
+}
+
+/// The card that the flags name.
+///
+/// # Errors
+/// Says which of library, driver and card is missing.
+pub fn open_cuda(flags: &ModelFlags) -> Result<Arc<dyn Driver>> {
+    let ordinal = i32::try_from(flags.gpu).unwrap_or(i32::MAX);
+    Ok(Arc::new(Cuda::open(ordinal)?))
+}
+
+fn gpu(flags: &ModelFlags, driver: Arc<dyn Driver>) -> Result<Box<dyn Device>> {
+    let dtype = model_options(flags).dtype.unwrap_or(Dtype::BF16);
+    let options = GpuOptions { dtype, graph_sizes: flags.graph_sizes };
+    Ok(Box::new(GpuDevice::new(driver, options)?))
+}
+
+/// An emulated card whose memory the host can back: the machine keeps up to five bytes beside each
+/// byte that kernels touch.
+fn emulated_config() -> Config {
+    const LEAST: u64 = 64 << 20;
+    let available = available_memory() / 8;
+    let config = Config::default();
+    let memory = config.card.memory_bytes.min(available).max(LEAST);
+    Config { memory, ..config }
 }
 
 /// Opens the model, with the notes that its user should see on standard error.

@@ -17,9 +17,11 @@ pub mod info;
 pub mod kernels;
 pub mod launch;
 pub mod load;
+pub mod merge_traces;
 pub mod model_flags;
 pub mod nearest;
 pub mod out;
+pub mod profile;
 pub mod progress;
 pub mod report;
 pub mod serve;
@@ -75,6 +77,8 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<serve::Serve>(),
     Command::of::<generate::Generate>(),
     Command::of::<bench_one_batch::BenchOneBatch>(),
+    Command::of::<profile::Profile>(),
+    Command::of::<merge_traces::MergeTraces>(),
     Command::of::<bench_one_batch_server::BenchOneBatchServer>(),
     Command::of::<bench_offline_throughput::BenchOfflineThroughput>(),
     Command::of::<bench_serving::BenchServing>(),

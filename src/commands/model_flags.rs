@@ -78,6 +78,10 @@ pub struct ModelFlags {
     /// Most tokens of a sequence, prompt and output together.
     pub context_length: Option<usize>,
     pub device: DeviceChoice,
+    /// Ordinal of the card.
+    pub gpu: usize,
+    /// Largest batch with a CUDA graph; 0: none are captured.
+    pub graph_sizes: Option<usize>,
     /// Threads for CPU math.
     pub threads: Option<usize>,
     /// Share of device memory for weights and cache.
@@ -108,6 +112,8 @@ impl Default for ModelFlags {
             dtype: DtypeChoice::default(),
             context_length: None,
             device: DeviceChoice::default(),
+            gpu: 0,
+            graph_sizes: None,
             threads: None,
             mem_fraction_static: None,
             max_total_tokens: None,
@@ -191,12 +197,13 @@ macro_rules! with_model_flags {
                 from_str_fn($crate::commands::values::whole::<1, { 1 << 30 }>))]
             context_length: Option<usize>,
 
-            /// auto, cpu, or null: no device, random answers at once, to measure the rest; cuda and
-            /// emulated are not available in this build (default auto)
+            /// auto (cuda if a usable card is there, else cpu), cuda, cpu, emulated (the GPU's
+            /// kernels on the PTX machine, for tests), or null: no device, random answers at
+            /// once, to measure the rest (default auto)
             #[argh(option, arg_name = "DEVICE", default = "Default::default()")]
             device: $crate::commands::model_flags::DeviceChoice,
 
-            /// first GPU to use; only 0 in this build (default 0)
+            /// the GPU to use (default 0)
             #[argh(option, arg_name = "N", default = "0",
                 from_str_fn($crate::commands::values::whole::<0, 1024>))]
             base_gpu_id: usize,
@@ -250,7 +257,7 @@ macro_rules! with_model_flags {
             #[argh(switch)]
             disable_cuda_graph: bool,
 
-            /// largest batch with a CUDA graph; not available in this build (default: none)
+            /// largest batch with a CUDA graph (default: the most requests that run at once)
             #[argh(option, arg_name = "N",
                 from_str_fn($crate::commands::values::whole::<0, 65536>))]
             cuda_graph_max_bs: Option<usize>,
@@ -305,23 +312,14 @@ macro_rules! with_model_flags {
                 one_rank("--pp-size", self.pp_size)?;
                 one_rank("--dp-size", self.dp_size)?;
                 one_rank("--ep-size", self.ep_size)?;
-                if matches!(self.device, DeviceChoice::Cuda | DeviceChoice::Emulated) {
-                    return Err(unavailable("--device", self.device, "auto, cpu, null"));
-                }
-                if self.base_gpu_id != 0 {
-                    return Err(unavailable("--base-gpu-id", self.base_gpu_id, "0"));
-                }
-                if let Some(n) = self.cuda_graph_max_bs {
-                    return Err(unavailable("--cuda-graph-max-bs", n, "leaving it out"));
-                }
                 if self.enable_layerwise_nvtx_marker {
                     let flag = "--enable-layerwise-nvtx-marker";
                     return Err(unavailable(flag, "", "leaving it out"));
                 }
                 let mut notes = Vec::new();
-                if self.disable_cuda_graph {
-                    let note = "--disable-cuda-graph has no effect on the CPU: there are no graphs";
-                    notes.push(note.to_string());
+                let graphs = self.disable_cuda_graph || self.cuda_graph_max_bs.is_some();
+                if graphs && self.device == DeviceChoice::Cpu {
+                    notes.push("flags of CUDA graphs have no effect on the CPU".to_string());
                 }
                 Ok(ModelFlags {
                     model_path: self.model_path.clone(),
@@ -331,6 +329,11 @@ macro_rules! with_model_flags {
                     dtype: self.dtype,
                     context_length: self.context_length,
                     device: self.device,
+                    gpu: self.base_gpu_id,
+                    graph_sizes: match self.disable_cuda_graph {
+                        true => Some(0),
+                        false => self.cuda_graph_max_bs,
+                    },
                     threads: self.threads,
                     mem_fraction_static: self.mem_fraction_static,
                     max_total_tokens: self.max_total_tokens,

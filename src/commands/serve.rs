@@ -1,13 +1,20 @@
 //! `pacer serve`: the HTTP server.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::{Run, load, out};
+use crate::bench::ceilings::store;
 use crate::engine::service::ServiceOptions;
 use crate::error::{Error, Result};
 use crate::http::Limits;
+use crate::measure::machine;
+use crate::profile::describe::Ceiling;
+use crate::profile::paths;
+use crate::profile::profiler::{self, Profiler};
+use crate::profile::trace::names::Ranks;
 use crate::server::auth::{Key, Keys};
 use crate::server::event_loop::Notice;
 use crate::server::{self, Options, Server};
@@ -86,6 +93,20 @@ with_model_flags! {
             from_str_fn(super::values::whole::<1, 65536>))]
         pub logit_rows: usize,
 
+        /// another folder that profiles may be written below, a list (default: only
+        /// PACER_PROFILER_DIR, else SGLANG_TORCH_PROFILER_DIR, else the temporary folder)
+        #[argh(option, arg_name = "PATH")]
+        pub profile_root: Vec<String>,
+
+        /// largest trace file, MiB; what is beyond is left out and counted (default 512)
+        #[argh(option, arg_name = "N", default = "512",
+            from_str_fn(super::values::whole::<1, { 1 << 20 }>))]
+        pub profile_max_size: usize,
+
+        /// run without the flight recorder and without /start_profile
+        #[argh(switch)]
+        pub disable_profiler: bool,
+
         /// print a line for each request
         #[argh(switch)]
         pub log_requests: bool,
@@ -119,8 +140,29 @@ impl Run for Serve {
             let model = load::model(&flags)?;
             load::engine(model, &flags, &engine)
         };
-        server::run(options, service, build, &mut say)
+        let profiler = options.profiler.clone();
+        let ended = server::run(options, service, build, &mut say);
+        if let Some(profiler) = profiler {
+            profiler.end(LAST_CHANCE);
+        }
+        ended
     }
+}
+
+/// A capture that runs when the server ends has so long to write its files.
+const LAST_CHANCE: Duration = Duration::from_secs(5);
+
+/// The CPU's ceilings as `pacer calibrate` has stored them.
+fn ceiling(threads: Option<usize>) -> Option<Ceiling> {
+    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    let path = store::default_path()?;
+    let threads = threads.unwrap_or_else(cores);
+    let stored = store::load(&path, &machine::cpu_name(), threads).ok()??;
+    Some(Ceiling {
+        bytes_per_s: stored.bytes_per_s,
+        flops_per_s: stored.flops_per_s,
+        source: format!("measured on this machine, {}", stored.date),
+    })
 }
 
 fn say(server: &Server, notice: Notice) {
@@ -161,10 +203,27 @@ impl Serve {
             workers: self.tokenizer_worker_num,
             log_requests: self.log_requests,
             public: self.public(model_path),
+            profiler: self.profiler()?,
+            ceiling: ceiling(self.threads),
             ..Options::default()
         };
         options.deadlines.idle = seconds(self.keep_alive_timeout);
         Ok(options)
+    }
+
+    fn profiler(&self) -> Result<Option<Profiler>> {
+        if self.disable_profiler {
+            return Ok(None);
+        }
+        let more = self.profile_root.iter().map(PathBuf::from);
+        let options = profiler::Options {
+            roots: [paths::default_root()].into_iter().chain(more).collect(),
+            cap_bytes: (self.profile_max_size as u64) << 20,
+            ranks: Ranks::default(),
+            label: "serve".into(),
+            replace: false,
+        };
+        Profiler::new(options).map(Some)
     }
 
     fn keys(&self) -> Result<Keys> {

@@ -1,12 +1,14 @@
 //! Devices run plans (design.md §3). An engine holds one [`Device`], prepares a [`Plan`] on it
 //! and then steps batches through what it got back.
 
+mod check;
 pub mod cpu;
 pub mod faulty;
 pub mod formula;
 pub mod gpu;
 pub mod null;
 pub mod philox;
+mod validate;
 
 use crate::error::Result;
 use crate::model::cost::Storage;

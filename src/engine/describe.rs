@@ -1,9 +1,10 @@
 //! The plan of a loaded model in the plain numbers that traces use.
 
-use crate::device::Loaded;
+use crate::device::{Loaded, MemoryUse};
 use crate::model::cost::{self, StepShape, Storage};
 use crate::model::plan::{Op, Plan, Rows, View};
 use crate::profile::describe::{Composition, Describe, OpInfo, Work};
+use crate::profile::record::Counter;
 
 /// What a trace may ask of a plan, owned, so that the writing thread can hold it.
 pub struct Described {
@@ -13,6 +14,7 @@ pub struct Described {
     kv_element: usize,
     activation_element: usize,
     device: String,
+    memory: MemoryUse,
 }
 
 impl Described {
@@ -31,6 +33,7 @@ impl Described {
             activation_element: storage.activation_element,
             plan: plan.clone(),
             device: device.to_owned(),
+            memory: loaded.memory(),
         }
     }
 
@@ -97,6 +100,14 @@ impl Describe for Described {
             }
         };
         self.plan.ops.iter().map(work).collect()
+    }
+
+    fn memory(&self) -> Vec<(Counter, u64)> {
+        vec![
+            (Counter::WeightBytes, self.memory.weights),
+            (Counter::KvBytes, self.memory.kv),
+            (Counter::ScratchBytes, self.memory.scratch),
+        ]
     }
 
     fn device(&self) -> &str {

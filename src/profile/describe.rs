@@ -1,6 +1,8 @@
 //! What the ops of a plan are and cost, in plain numbers, so that traces can say it without
 //! knowing plans.
 
+use super::record::Counter;
+
 /// One op of the plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpInfo {
@@ -73,6 +75,11 @@ pub trait Describe: Send + Sync {
 
     /// The least work of every op in a step.
     fn works(&self, step: &Composition) -> Vec<Work>;
+
+    /// What is held as long as the model is loaded.
+    fn memory(&self) -> Vec<(Counter, u64)> {
+        Vec::new()
+    }
 
     /// `cpu`, `cuda:0`, `emulated`: emulated times are projected, and traces say so.
     fn device(&self) -> &str;

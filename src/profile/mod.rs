@@ -5,12 +5,16 @@
 //! - [`paths`], [`folder`]: where files may go.
 //! - [`describe`]: what ops are and cost, given by the engine.
 //! - [`trace`], [`summary`]: records as a Chrome trace, and as tables.
+//! - [`merge`]: the traces of several ranks as one; [`validate`]: what a trace must be.
+//! - [`cupti`]: what the GPU itself says of its kernels.
 //! - [`profiler`]: all of it joined: one capture at a time, written by a thread of its own.
 
 pub mod clock;
 pub mod control;
+pub mod cupti;
 pub mod describe;
 pub mod folder;
+pub mod merge;
 pub mod paths;
 pub mod profiler;
 pub mod record;

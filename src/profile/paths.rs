@@ -121,6 +121,9 @@ fn plain(name: &str) -> std::result::Result<(), String> {
     match name {
         "" => Err("a folder without a name".into()),
         "." | ".." => Err(format!("{name} is not allowed in it")),
+        n if n.starts_with(['.', ' ']) || n.ends_with(' ') => {
+            Err("a name with a dot or blank at its beginning or a blank at its end".into())
+        }
         n if n.len() > LONGEST_NAME => Err(format!("a name longer than {LONGEST_NAME} bytes")),
         n if !n.chars().all(simple) => {
             Err("only letters, digits, blanks and . _ - + = @ , ( ) [ ] : are allowed".into())

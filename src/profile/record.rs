@@ -26,7 +26,7 @@ pub enum Event {
     Commit = 9,
     /// A request waits for its first step; `id` is the request.
     Queue = 10,
-    /// A request from submission to its first token; `id` is the request, `arg` its prompt.
+    /// A request from its last byte to its answer's first token; `id` is the request.
     FirstToken = 11,
     /// A counter's new value, an instant; `id` is the [`Counter`], `arg` the value.
     Memory = 12,
@@ -40,7 +40,7 @@ pub enum Event {
     Accept = 20,
     /// Bytes of a request are read; `id` is the connection, `arg` the bytes.
     Read = 21,
-    /// A request is parsed and checked; `id` is the connection, `arg` the request.
+    /// A request from its last byte to the engine: read, checked, tokenised; `id` the request.
     Parse = 22,
     /// Text becomes tokens; `id` is the request, `arg` the tokens.
     Tokenise = 23,

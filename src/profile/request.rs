@@ -67,6 +67,8 @@ pub struct ProfileRequest {
     /// Shapes of ops in the trace; on unless refused.
     pub no_shapes: bool,
     pub merge: bool,
+    /// The whole name of the file without its end, for commands that have names of their own.
+    pub stem: Option<String>,
 }
 
 /// Most steps that one capture may ask for.
@@ -106,6 +108,7 @@ impl ProfileRequest {
             with_stack: fields.flag("with_stack")?.unwrap_or(false),
             no_shapes: !fields.flag("record_shapes")?.unwrap_or(true),
             merge: fields.flag("merge_profiles")?.unwrap_or(false),
+            stem: None,
         };
         request.check()?;
         Ok(request)

@@ -1,6 +1,8 @@
 //! What the records of a file come to: time by stage, op, layer and kernel against its floor, and
 //! what the engine did when no op ran.
 
+pub mod findings;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -8,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::describe::{Ceiling, OpInfo, Work, layers_as_star};
 use super::record::{Counter, Event, Stage};
+use super::trace::requests::Part;
 
 /// Count and times of like things.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -51,9 +54,11 @@ pub struct Summary {
     kernels: BTreeMap<(String, String), Entry>,
     others: BTreeMap<&'static str, Entry>,
     requests: BTreeMap<&'static str, Entry>,
+    /// To the first token: the whole and its parts.
+    ttft: Entry,
+    parts: Vec<(&'static str, Entry)>,
     counters: BTreeMap<Counter, (u64, u64)>,
     numbers: Vec<u64>,
-    /// Steps beyond those whose numbers are kept.
     first_start_ns: Option<u64>,
     last_end_ns: u64,
 }
@@ -108,18 +113,44 @@ impl Summary {
     pub fn request(&mut self, event: Event, ns: u64) {
         let name = match event {
             Event::Queue => "waiting",
+            Event::Tokenise => "tokenise",
             Event::FirstToken => "to first token",
             _ => "whole request",
         };
         self.requests.entry(name).or_default().add(ns, &Work::default());
     }
 
+    /// The way of one request to its first token.
+    pub fn first_token(&mut self, whole_ns: u64, parts: &[Part]) {
+        self.ttft.add(whole_ns, &Work::default());
+        for part in parts {
+            let ns = part.to_ns - part.from_ns;
+            match self.parts.iter_mut().find(|p| p.0 == part.name) {
+                Some(known) => known.1.add(ns, &Work::default()),
+                None => {
+                    let mut entry = Entry::default();
+                    entry.add(ns, &Work::default());
+                    self.parts.push((part.name, entry));
+                }
+            }
+        }
+    }
+
+    /// Mean seconds to the first token, by part; the last is what no part covers.
+    fn ttft_json(&self) -> Value {
+        let count = self.ttft.count.max(1) as f64;
+        let mean = self.ttft.seconds() / count;
+        let mut parts: Map<String, Value> =
+            self.parts.iter().map(|p| (p.0.into(), json!(p.1.seconds() / count))).collect();
+        let explained: f64 = self.parts.iter().map(|p| p.1.seconds() / count).sum();
+        parts.insert("unexplained".into(), json!(mean - explained));
+        json!({"requests": self.ttft.count, "mean_s": mean, "parts_s": parts})
+    }
+
     pub fn http(&mut self, event: Event, ns: u64) {
         let name = match event {
             Event::Accept => "accept",
             Event::Read => "read",
-            Event::Parse => "parse",
-            Event::Tokenise => "tokenise",
             Event::Submit => "submit",
             Event::Respond => "respond",
             _ => "write",
@@ -244,7 +275,9 @@ impl Summary {
             "layers": layers.collect::<Vec<_>>(),
             "kernels": slowest_first(kernels.collect()),
             "idle_by_cause_s": idle,
+            "findings": findings::json(&self.findings()),
             "requests": plain(&self.requests),
+            "time_to_first_token": self.ttft_json(),
             "counters": counters,
         })
     }
@@ -269,6 +302,19 @@ impl Summary {
             let _ = write!(text, "when no op ran, of {:.3} ms:", self.window() * 1e3);
             for (cause, seconds) in self.idle().into_iter().filter(|c| c.1 > 0.0) {
                 let _ = write!(text, " {cause} {:.3} ms;", seconds * 1e3);
+            }
+            text.pop();
+            text.push('\n');
+        }
+        for (i, finding) in self.findings().iter().enumerate() {
+            let _ = writeln!(text, "{}. {}", i + 1, finding.text);
+        }
+        if self.ttft.count > 0 {
+            let count = self.ttft.count as f64;
+            let mean = self.ttft.seconds() * 1e3 / count;
+            let _ = write!(text, "to the first token, {count} requests, {mean:.3} ms:");
+            for (name, entry) in &self.parts {
+                let _ = write!(text, " {name} {:.3} ms;", entry.seconds() * 1e3 / count);
             }
             text.pop();
             text.push('\n');

@@ -13,20 +13,21 @@ use super::routes::{self, Call, Reply, Route};
 use crate::http::api::Abort;
 use crate::http::framing::Framing;
 use crate::http::response::CONTINUE;
-use crate::http::{Event, Exchange, Head, Refused, Response};
+use crate::http::{Event as Heard, Exchange, Head, Refused, Response};
+use crate::profile::recorder::{Event, Recorder};
 
 impl Server {
     /// Takes what a connection's bytes amount to.
-    pub(super) fn heard(&mut self, key: usize, event: Event) {
+    pub(super) fn heard(&mut self, key: usize, event: Heard) {
         match event {
-            Event::Head(head) => self.head(key, head),
-            Event::Continue => {
+            Heard::Head(head) => self.head(key, head),
+            Heard::Continue => {
                 if let Some(conn) = self.conns.get_mut(key) {
                     conn.out.extend_from_slice(CONTINUE);
                 }
             }
-            Event::Body(body) => self.request(key, body),
-            Event::Refused(refused) => self.refuse_broken(key, &refused),
+            Heard::Body(body) => self.request(key, body),
+            Heard::Refused(refused) => self.refuse_broken(key, &refused),
         }
     }
 
@@ -179,8 +180,12 @@ impl Server {
         let (generation, requests) = Generation::new(plan, self.next_id, conn.received);
         self.next_id += requests.len() as u64;
         self.stats.requests += requests.len() as u64;
+        let (now, age) = (self.recorder.now(), conn.received.elapsed().as_nanos() as u64);
         for request in requests {
             self.owners.insert(request.id, key);
+            let id = request.id as u32;
+            self.recorder.record(Event::Parse, id, 0, now.saturating_sub(age), now);
+            self.recorder.record(Event::Submit, id, 0, now, now);
             if let Err(error) = self.context.engine.submit(request) {
                 self.forget(generation.ids());
                 self.respond(key, &Response::from(&Refused::from(error)));
@@ -203,8 +208,12 @@ impl Server {
         let over = generation.complete() || generation.failed.is_some();
         let begun = generation.stream.is_some();
         if generation.wants_stream && (begun || generation.failed.is_none()) {
+            let start = self.recorder.now();
             let streamed =
                 answer::stream(generation, &mut conn.exchange, &self.date.1, &mut conn.out);
+            if streamed != Streamed::Waiting {
+                told(&mut self.recorder, generation, begun, start);
+            }
             if streamed == Streamed::Ended {
                 self.close_generation(key);
                 self.answered(key, 200);
@@ -268,5 +277,26 @@ impl Server {
         conn.rude = true;
         conn.route = "malformed";
         self.respond(key, &Response::from(refused));
+    }
+}
+
+/// Records that news of a generation were written from `start_ns` on.
+fn told(recorder: &mut Recorder, generation: &Generation, begun: bool, start_ns: u64) {
+    if !recorder.is_on() {
+        return;
+    }
+    let now = recorder.now();
+    let received = now.saturating_sub(generation.received.elapsed().as_nanos() as u64);
+    let first = generation.running.first().map_or(0, |r| r.id as u32);
+    recorder.record(Event::Respond, first, 0, start_ns, now);
+    if !begun {
+        for running in &generation.running {
+            recorder.record(Event::FirstToken, running.id as u32, 0, received, now);
+        }
+    }
+    if generation.complete() {
+        for running in &generation.running {
+            recorder.record(Event::Request, running.id as u32, 0, received, now);
+        }
     }
 }

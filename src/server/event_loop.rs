@@ -25,6 +25,8 @@ use crate::engine::service::{self, ServiceOptions, State};
 use crate::error::{Error, Kind, Result};
 use crate::http::Refused;
 use crate::measure::clock::thread_cpu;
+use crate::profile::profiler::Source;
+use crate::profile::recorder::{Event, Recorder};
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -36,6 +38,10 @@ const ACCEPTS: usize = 128;
 const TURNS: usize = 16;
 /// Without a free file descriptor, accepting is tried again after this.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// Records of the engine and of the loop that the flight recorder keeps, 32 bytes each.
+const ENGINE_RECORDS: usize = 1 << 18;
+const LOOP_RECORDS: usize = 1 << 15;
 
 /// Something that whoever runs the server may want to tell a person.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,6 +106,8 @@ pub struct Server {
     pub(super) drain: Option<Drain>,
     pub(super) ready: bool,
     pub(super) notices: Vec<Notice>,
+    /// What the loop does, for timelines.
+    pub(super) recorder: Recorder,
     /// Kept free, to be able to say no when all file descriptors are used up.
     reserve: Option<std::fs::File>,
 }
@@ -144,7 +152,11 @@ impl Server {
         let model = Arc::new(std::sync::OnceLock::new());
         let (facts, settings) = (Arc::clone(&model), options.clone());
         let build = move || {
-            let engine = build()?;
+            let mut engine = build()?;
+            if let Some(profiler) = &settings.profiler {
+                engine.recorder = profiler.recorder(Source::Engine, ENGINE_RECORDS);
+                profiler.describe(Arc::new(engine.described()), settings.ceiling.clone());
+            }
             // Nobody else sets it.
             let _ = facts.set(ModelFacts::of(&engine, &settings));
             Ok(engine)
@@ -158,6 +170,9 @@ impl Server {
         let context = Context { options, bound, started: Instant::now(), engine, model };
         let context = Arc::new(context);
         let pool = Pool::new(&context, workers, Arc::new(wake(&waker)))?;
+        let recorder = context.options.profiler.as_ref();
+        let recorder = recorder.map(|p| p.recorder(Source::Other, LOOP_RECORDS));
+        let recorder = recorder.unwrap_or_else(Recorder::off);
         let stop = Stopper { asked: Arc::default(), waker: Arc::clone(&waker) };
         Ok(Server {
             poll,
@@ -182,6 +197,7 @@ impl Server {
             drain: None,
             ready: false,
             notices: Vec::new(),
+            recorder,
             reserve: std::fs::File::open("/dev/null").ok(),
         })
     }
@@ -320,6 +336,8 @@ impl Server {
             return;
         }
         self.serial += 1;
+        let now = self.recorder.now();
+        self.recorder.since(Event::Accept, self.serial as u32, 0, now);
         entry.insert(Conn::new(socket, peer, self.serial, self.context.options.limits));
         self.drive(key);
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::auth::Keys;
 use crate::http::Limits;
+use crate::profile::describe::Ceiling;
+use crate::profile::profiler::Profiler;
 
 /// Settings of a server.
 #[derive(Debug, Clone)]
@@ -26,6 +28,10 @@ pub struct Options {
     pub workers: usize,
     /// One line a request on standard error.
     pub log_requests: bool,
+    /// Records timelines; without one the profile routes answer 503.
+    pub profiler: Option<Profiler>,
+    /// What the device reaches at most, for the tables of a profile.
+    pub ceiling: Option<Ceiling>,
     /// What `/server_info` says of the settings; no secret is in it.
     pub public: serde_json::Map<String, serde_json::Value>,
 }
@@ -71,6 +77,8 @@ impl Default for Options {
             watchdog: Duration::from_secs(30),
             workers: 2,
             log_requests: false,
+            profiler: None,
+            ceiling: None,
             public: serde_json::Map::new(),
         }
     }

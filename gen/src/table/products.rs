@@ -9,6 +9,7 @@ pub fn modules() -> Vec<Module> {
         Module::new("gemm", Target::Sm90a, gemm("gemm", "gemm_mma", "GemmParams", &TILES)),
         Module::new("gemm_wgmma", Target::Sm90a, wgmma()),
         Module::new("grouped_gemm", Target::Sm80, grouped()),
+        Module::new("quant_gemm", Target::Sm80, quant()),
         Module::new("attention_decode", Target::Sm80, decode()),
         Module::new("attention_prefill", Target::Sm80, prefill()),
     ]
@@ -103,6 +104,39 @@ fn grouped() -> Vec<Variant> {
         tile([64, 64], [32, 32], 6, true, 96),
     ];
     gemm("grouped_gemm", "grouped_gemm_mma", "GroupedGemmParams", &tiles)
+}
+
+/// Formats of `quant_gemm.cu`: name, number in the template, bytes of a group of 8 × 64 weights.
+const FORMATS: [(&str, u32, u32); 3] = [("q8_0", 0, 544), ("q4_0", 1, 288), ("q4_1", 2, 320)];
+
+fn quant() -> Vec<Variant> {
+    let tiles = [
+        tile([16, 32], [16, 8], 12, false, 64),
+        tile([16, 64], [16, 16], 8, true, 96),
+        tile([64, 64], [32, 32], 6, false, 168),
+        tile([64, 64], [32, 32], 6, true, 168),
+    ];
+    let mut all = Vec::new();
+    for (name, ty) in HALVES {
+        for (format, number, group) in FORMATS {
+            for t in &tiles {
+                let Tile { bm, bn, wm, wn, stages, gated, registers } = *t;
+                let gate = if gated { "_gated" } else { "" };
+                let stage = (bm * 128 + bn / 8 * group).next_multiple_of(128);
+                let shared = (stages * stage).max(bm * (t.out() + 8) * 4);
+                let sizes = format!("{bm}, {bn}, {wm}, {wn}, {stages}, {gated}, {number}");
+                let call = format!("quant_gemm<{ty}, {sizes}>");
+                let symbol = format!("{name}_{format}_gemm_{bm}x{}{gate}", t.out());
+                let columns = t.out();
+                let about = format!(
+                    "dtype={name} weights={format} rows={bm} columns={columns} gated={gated}"
+                );
+                let v = Variant::new(symbol, call, "GemmParams").block(t.threads());
+                all.push(v.registers(registers).shared(shared).about(about));
+            }
+        }
+    }
+    all
 }
 
 /// Head sizes of attention. 32 is for small test models.

@@ -8,7 +8,7 @@
 //! - [`ops`]: where the time of a pass went, op by op.
 //! - [`figures`]: medians, intervals, utilisation and validity out of raw samples.
 //! - [`row`], [`text`]: the JSON row, the printed lines.
-//! - [`sweep`]: all shapes in SGLang's order.
+//! - [`profile`]: a timeline of a case. - [`sweep`]: all shapes in SGLang's order.
 //! - [`subject`]: the engine behind it; [`correctness`]: it against the reference.
 
 pub mod case;
@@ -16,15 +16,19 @@ mod correctness;
 pub mod figures;
 pub mod inputs;
 pub mod ops;
+pub mod profile;
 pub mod row;
 pub mod subject;
 pub mod sweep;
 pub mod text;
 
+use std::sync::Arc;
+
 use crate::device::MemoryUse;
 use crate::error::Result;
 use crate::model::cost::Storage;
 use crate::model::plan::Plan;
+use crate::profile::describe::Describe;
 use crate::profile::recorder::Recorder;
 use crate::types::TokenId;
 
@@ -105,6 +109,11 @@ pub trait OneBatch {
 
     /// How wide things are stored; only asked for with a plan.
     fn storage(&self) -> Storage<'_>;
+
+    /// The plan as traces want to know it; `None` if there is none to show.
+    fn described(&self) -> Option<Arc<dyn Describe>> {
+        None
+    }
 
     /// Puts in another recorder and gives back the one used so far.
     fn swap_recorder(&mut self, recorder: Recorder) -> Recorder;

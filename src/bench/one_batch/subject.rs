@@ -13,6 +13,7 @@ use crate::engine::request::Update;
 use crate::error::{Error, Result};
 use crate::model::cost::Storage;
 use crate::model::plan::Plan;
+use crate::profile::describe::Describe;
 use crate::profile::recorder::Recorder;
 use crate::types::TokenId;
 
@@ -148,6 +149,10 @@ impl OneBatch for EngineBatch {
 
     fn storage(&self) -> Storage<'_> {
         self.engine.loaded().storage()
+    }
+
+    fn described(&self) -> Option<Arc<dyn Describe>> {
+        Some(Arc::new(self.engine.described()))
     }
 
     fn swap_recorder(&mut self, recorder: Recorder) -> Recorder {

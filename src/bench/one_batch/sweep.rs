@@ -1,12 +1,13 @@
 //! All shapes of a command line, in SGLang's order.
 
 use super::case::{Bench, Samples, Shape};
+use super::profile::{self, CaseProfile};
 use super::{OneBatch, inputs, text};
 use crate::error::{Error, Result};
 use crate::types::TokenId;
 
 /// What to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Sweep {
     pub batch_sizes: Vec<usize>,
     pub input_lens: Vec<usize>,
@@ -15,6 +16,8 @@ pub struct Sweep {
     pub prompts: Option<Vec<String>>,
     /// Seed of random ids.
     pub seed: u64,
+    /// A timeline of each case, if wanted.
+    pub profile: Option<CaseProfile>,
 }
 
 /// Hears about a sweep while it runs; printing and writing happen there.
@@ -74,6 +77,9 @@ pub fn run(
         if let Some(samples) = samples {
             observer.case(subject, &samples)?;
             measured += 1;
+        }
+        if let (Some(wanted), false) = (&sweep.profile, bench.interrupt.asked()) {
+            profile::run(subject, shape, &ids, wanted, observer)?;
         }
         if bench.interrupt.asked() {
             let left = shapes.len() - index - 1;

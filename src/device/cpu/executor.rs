@@ -1,12 +1,12 @@
 //! A loaded model: checks a batch, walks the plan over buffers allocated once, records each op.
 
 use super::attention;
-use super::check::check_batch;
 use super::kv_cache::{Element, KvCache, zeros};
 use super::matmul::Scratch;
 use super::moe;
 use super::prepare::{Model, Step, attentions};
 use super::run::Run;
+use crate::device::check::check_batch;
 use crate::device::{Batch, Loaded, MemoryUse};
 use crate::error::{Error, Result};
 use crate::model::cost::Storage;

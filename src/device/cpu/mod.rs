@@ -5,7 +5,6 @@
 //! sequence alone: not on the batch, the chunk it arrives in, its pages, or the threads.
 
 pub mod attention;
-mod check;
 mod decode;
 mod executor;
 mod info;
@@ -19,7 +18,6 @@ mod prepare;
 pub mod reference;
 mod run;
 pub mod simd;
-mod validate;
 
 use std::sync::Arc;
 
@@ -52,6 +50,11 @@ impl Default for CpuOptions {
     fn default() -> Self {
         CpuOptions { threads: None, weights: None, isa: Isa::best(), mode: Mode::default() }
     }
+}
+
+/// Bytes of host memory that can be used now; 0 where that is not told.
+pub fn available_memory() -> u64 {
+    info::memory().0
 }
 
 /// The processor as a device.

@@ -64,6 +64,20 @@ pub struct Kernel {
 pub static MODULES: &[Module] =
     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/gen/registry/modules.rs"));
 
+/// Module, card (`sm_90`) and machine code, for the cards that the build was asked to assemble for
+/// (`PACER_CUBINS`, build.rs); mostly empty.
+pub static CUBINS: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/cubins.rs"));
+
+impl Module {
+    /// Machine code for a card, if this binary carries it.
+    pub fn cubin(&self, card: &str) -> Option<&'static [u8]> {
+        CUBINS
+            .iter()
+            .find(|(name, for_card, _)| *name == self.name && *for_card == card)
+            .map(|c| c.2)
+    }
+}
+
 /// Every kernel with its module.
 pub fn kernels() -> impl Iterator<Item = (&'static Module, &'static Kernel)> {
     MODULES.iter().flat_map(|m| m.kernels.iter().map(move |k| (m, k)))

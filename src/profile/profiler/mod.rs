@@ -11,6 +11,7 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -113,6 +114,12 @@ impl Rest {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl std::fmt::Debug for Profiler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Profiler({:?})", self.shared.options)
+    }
 }
 
 impl Answer {
@@ -274,12 +281,17 @@ impl Profiler {
 
     /// [`Profiler::stop`] for callers that may wait.
     pub fn stop_and_wait(&self) -> Answer {
+        waited(|reply| self.stop(reply))
+    }
+
+    /// Ends a capture that is running, for a process that is about to end; waits at most `limit`.
+    pub fn end(&self, limit: Duration) {
         let (send, receive) = std::sync::mpsc::channel();
         self.stop(Box::new(move |answer| {
             let _ = send.send(answer);
         }));
-        let gone = Error::new(Kind::Io, "the trace writer has ended without an answer");
-        receive.recv().unwrap_or_else(|_| Answer::failed(&gone))
+        // Whether it came in time: a file is complete or absent either way.
+        let _ = receive.recv_timeout(limit);
     }
 
     /// What the profiler is doing, and what the last capture left.
@@ -299,6 +311,11 @@ impl Profiler {
             return reply(self.conflict("the flight recorder is being written already"));
         }
         dump::spawn(&self.shared, request, seconds, reply);
+    }
+
+    /// [`Profiler::dump`] for callers that may wait.
+    pub fn dump_and_wait(&self, request: &ProfileRequest, seconds: f64) -> Answer {
+        waited(|reply| self.dump(request, seconds, reply))
     }
 
     fn conflict(&self, message: &str) -> Answer {
@@ -352,6 +369,16 @@ impl Shared {
         }
         body
     }
+}
+
+/// The answer that `ask` gets.
+fn waited(ask: impl FnOnce(Reply)) -> Answer {
+    let (send, receive) = std::sync::mpsc::channel();
+    ask(Box::new(move |answer| {
+        let _ = send.send(answer);
+    }));
+    let gone = Error::new(Kind::Io, "the trace writer has ended without an answer");
+    receive.recv().unwrap_or_else(|_| Answer::failed(&gone))
 }
 
 fn captured(files: &[Captured]) -> Value {

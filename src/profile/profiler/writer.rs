@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::profile::clock::{self, Base};
 use crate::profile::control::{FILES, Phase, Segment, Status};
 use crate::profile::folder::Folder;
+use crate::profile::merge;
 use crate::profile::record::Record;
 use crate::profile::request::ProfileRequest;
 use crate::profile::ring::{Cursor, Ring};
@@ -22,8 +23,11 @@ pub struct Job {
     token: u64,
     id: String,
     label: String,
+    cap: u64,
     outputs: [Option<Output>; FILES],
     done: Vec<Finished>,
+    /// Where to merge the files of all ranks afterwards, if wanted of this rank.
+    merge: Option<Arc<Folder>>,
     cursors: Vec<(Source, Arc<Ring>, Cursor)>,
     /// Segments with the rounds since they were handed out: records of a closed one may still
     /// come.
@@ -68,7 +72,8 @@ impl Job {
                 ranks: options.ranks.suffix(),
                 stage,
             };
-            let stem = stem(request.prefix.as_deref(), id, &options.ranks, stage);
+            let named = || stem(request.prefix.as_deref(), id, &options.ranks, stage);
+            let stem = request.stem.clone().unwrap_or_else(named);
             let limits = (options.cap_bytes, options.replace);
             *output = Some(Output::create(&folder, stem, limits, setting.clone(), &heading)?);
         }
@@ -81,8 +86,10 @@ impl Job {
             token: status.token,
             id: id.to_owned(),
             label: options.label.clone(),
+            cap: options.cap_bytes,
             outputs,
             done: Vec::new(),
+            merge: (request.merge && options.ranks.sort_index() == 0).then_some(folder),
             cursors: cursors.collect(),
             segments: Vec::new(),
             pending: Vec::new(),
@@ -176,6 +183,14 @@ impl Job {
         }
     }
 
+    /// The merged file of all ranks' files; the capture stands even if merging fails.
+    fn merged(&self) -> Option<Result<String>> {
+        let folder = self.merge.as_ref().filter(|_| !self.done.is_empty())?;
+        let files = merge::find(folder, &self.id);
+        let merged = files.and_then(|f| merge::merge(folder, &self.id, &f, self.cap));
+        Some(merged.map(|m| m.path.display().to_string()))
+    }
+
     /// The answer to whoever stops the capture.
     fn answer(&self, outcome: &Result<()>, status: &Status) -> Answer {
         if let Err(error) = outcome {
@@ -188,10 +203,17 @@ impl Job {
         let files: Vec<Value> =
             self.done.iter().map(|f| json!(f.trace.display().to_string())).collect();
         let tables: Vec<&str> = self.done.iter().map(|f| f.table.as_str()).collect();
+        let (merged, merge_error) = match self.merged() {
+            Some(Ok(path)) => (Some(path), None),
+            Some(Err(error)) => (None, Some(error.message)),
+            None => (None, None),
+        };
         Answer::new(
             200,
             json!({
                 "state": "idle",
+                "merged": merged,
+                "merge_error": merge_error,
                 "message": "Stop profiling.",
                 "profile_id": self.id,
                 "files": files,
@@ -245,10 +267,10 @@ pub fn run(shared: &Arc<Shared>, mut job: Job) {
     };
     // Whatever was not finished is removed here, before anyone is told.
     job.outputs = [None, None];
-    let mut rest = lock(&shared.rest);
     let status = lock(&shared.control).status();
     let own = status.token == job.token;
     let answer = job.answer(&outcome, &status);
+    let mut rest = lock(&shared.rest);
     if own {
         lock(&shared.control).finished(job.token);
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::json::{Events, Label, Row, put_number, put_real, put_text};
+use super::requests::Requests;
 use crate::profile::describe::{Ceiling, Composition, Describe, Work};
 use crate::profile::record::{Counter, Event, Mark, Record, Stage};
 use crate::profile::summary::Summary;
@@ -13,7 +14,6 @@ use crate::profile::summary::Summary;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Track {
     Http = 1,
-    Tokeniser = 2,
     Requests = 3,
     Scheduler = 4,
     Step = 5,
@@ -26,7 +26,6 @@ impl Track {
     fn name(self) -> &'static str {
         match self {
             Track::Http => "HTTP",
-            Track::Tokeniser => "tokeniser",
             Track::Requests => "requests",
             Track::Scheduler => "scheduler",
             Track::Step => "engine step",
@@ -78,6 +77,7 @@ pub struct Rows {
     layer: Option<Layer>,
     /// Where requests were submitted, until they run.
     submitted: HashMap<u32, (Row, u64)>,
+    requests: Requests,
     /// The step of their first tokens, until an answer carries them.
     running: HashMap<u32, (Row, u64)>,
     launches: HashMap<u64, (Row, u64, u32)>,
@@ -91,18 +91,25 @@ const REMEMBERED: usize = 1 << 16;
 impl Rows {
     /// `origin_ns` is the time that the file's times count from.
     pub fn new(setting: Setting, origin_ns: u64) -> Rows {
-        Rows {
+        let mut rows = Rows {
             out: Events::new(origin_ns),
             summary: Summary::new(setting.ceiling.clone()),
             setting,
             step: Step::default(),
             layer: None,
             submitted: HashMap::new(),
+            requests: Requests::default(),
             running: HashMap::new(),
             launches: HashMap::new(),
             flows: 0,
             tracks: BTreeMap::new(),
+        };
+        let memory = rows.setting.model.as_ref().map(|m| m.memory()).unwrap_or_default();
+        for (counter, bytes) in memory {
+            let (id, at) = (counter as u32, origin_ns);
+            rows.counter(&Record::instant(Event::Memory, id, bytes, at));
         }
+        rows
     }
 
     fn row(&mut self, track: Track) -> Row {
@@ -129,11 +136,12 @@ impl Rows {
             Event::EngineStep => self.engine_step(r),
             Event::Plan | Event::Copy | Event::Sample | Event::Commit => self.scheduler(r),
             Event::Idle | Event::Commands => self.scheduler(r),
+            Event::Parse | Event::Tokenise => self.request(r),
             Event::Queue | Event::FirstToken | Event::Request => self.request(r),
             Event::Memory => self.counter(r),
             Event::Marker => self.marker(r),
-            Event::Accept | Event::Read | Event::Parse => self.http(r),
-            Event::Tokenise | Event::Submit | Event::Respond | Event::Write => self.http(r),
+            Event::Accept | Event::Read => self.http(r),
+            Event::Submit | Event::Respond | Event::Write => self.http(r),
             Event::Kernel | Event::Memcpy | Event::Memset => self.device(r),
             Event::Synchronise | Event::Launch => self.launch(r),
         }
@@ -148,6 +156,7 @@ impl Rows {
         let (past, new) = r.halves();
         self.step.batch.sequences.push((past as usize, new as usize));
         self.step.batch.logit_rows += r.extra as usize;
+        self.requests.in_step(r.id, self.step.begun_ns, r.extra > 0);
         if let Some(from) = self.submitted.remove(&r.id) {
             let to = (self.row(Track::Step), self.step.begun_ns);
             self.arrow("request", from, to);
@@ -243,6 +252,7 @@ impl Rows {
 
     fn engine_step(&mut self, r: &Record) {
         self.end_layer();
+        self.requests.step_ended(r.end_ns);
         let (sequences, tokens) = r.halves();
         let stage = Stage::of(r.extra);
         let name = match stage {
@@ -285,6 +295,11 @@ impl Rows {
     fn request(&mut self, r: &Record) {
         let name = match r.event {
             Event::Queue => "waiting",
+            Event::Parse => {
+                self.requests.submitted(r.id, r.start_ns, r.end_ns);
+                return;
+            }
+            Event::Tokenise => "tokenise",
             Event::FirstToken => "to first token",
             _ => "request",
         };
@@ -295,6 +310,16 @@ impl Rows {
         let times = (r.start_ns, r.end_ns);
         self.out.overlapping(row, label, r.id as u64, times, &args);
         self.summary.request(r.event, r.end_ns - r.start_ns);
+        if r.event == Event::FirstToken
+            && let Some(parts) = self.requests.first_token(r.id, r.end_ns)
+        {
+            for part in &parts {
+                let label = Label { name: part.name, category: "request" };
+                let times = (part.from_ns, part.to_ns);
+                self.out.overlapping(row, label, r.id as u64, times, &args);
+            }
+            self.summary.first_token(r.end_ns - r.start_ns, &parts);
+        }
     }
 
     fn counter(&mut self, r: &Record) {
@@ -314,16 +339,14 @@ impl Rows {
     }
 
     fn http(&mut self, r: &Record) {
-        let (name, track) = match r.event {
-            Event::Accept => ("accept", Track::Http),
-            Event::Read => ("read", Track::Http),
-            Event::Parse => ("parse", Track::Http),
-            Event::Tokenise => ("tokenise", Track::Tokeniser),
-            Event::Submit => ("submit", Track::Http),
-            Event::Respond => ("respond", Track::Http),
-            _ => ("write", Track::Http),
+        let name = match r.event {
+            Event::Accept => "accept",
+            Event::Read => "read",
+            Event::Submit => "submit",
+            Event::Respond => "respond",
+            _ => "write",
         };
-        let row = self.row(track);
+        let row = self.row(Track::Http);
         let mut args = String::new();
         put_number(&mut args, "id", r.id as u64);
         put_number(&mut args, "value", r.arg);

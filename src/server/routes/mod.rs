@@ -8,6 +8,7 @@ mod info;
 mod metrics;
 mod openai;
 mod page;
+mod profile;
 mod tokens;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ const TABLE: &[&[Route]] = &[
     info::ROUTES,
     tokens::ROUTES,
     admin::ROUTES,
+    profile::ROUTES,
     metrics::ROUTES,
 ];
 
@@ -133,7 +135,16 @@ mod tests {
     fn open_routes_are_these() {
         let open: Vec<&str> = all().filter(|r| r.access == Access::Open).map(|r| r.path).collect();
         assert_eq!(open, ["/", "/health", "/ping", "/ready"]);
-        let admin = ["/flush_cache", "/reset_prefix_cache", "/abort_request"];
+        let admin = [
+            "/flush_cache",
+            "/reset_prefix_cache",
+            "/abort_request",
+            "/start_profile",
+            "/stop_profile",
+            "/end_profile",
+            "/dump_profile",
+            "/profile_status",
+        ];
         for route in all().filter(|r| admin.contains(&r.path)) {
             assert_eq!(route.access, Access::Admin, "{}", route.path);
         }

@@ -131,7 +131,8 @@ impl Heads {
             )));
         }
         let grid = grid.map(|n| n as u32);
-        let geometry = Geometry { grid, block: kernel.block, shared: kernel.shared, cluster: 1 };
+        let geometry =
+            Geometry { grid, block: kernel.block, shared: kernel.shared, cluster: 1, early: false };
         Ok(Choice { symbol, geometry })
     }
 }

@@ -1,6 +1,7 @@
 //! Products y = x · Wᵀ: which tile of `cuda/gemm.cu` or `cuda/gemm_wgmma.cu`.
 
 use super::{Card, Geometry, Half};
+use crate::device::gpu::quant::Packing;
 use crate::device::gpu::registry;
 use crate::error::{Error, Result};
 
@@ -66,7 +67,7 @@ pub const TILES: [Tile; 11] = [
     wgmma(128, true),
 ];
 
-/// Tiles of `cuda/grouped_gemm.cu`.
+/// Tiles of `cuda/grouped_gemm.cu` and `cuda/quant_gemm.cu`.
 pub const GROUPED_TILES: [Tile; 4] =
     [mma(16, 32, false), mma(16, 32, true), mma(64, 64, false), mma(64, 32, true)];
 
@@ -80,6 +81,12 @@ impl Tile {
         format!("{target}_{}_{stem}_{rows}x{columns}{}", half.name(), self.gate())
     }
 
+    /// The entry point of a product with packed weights (`Packing::name`).
+    pub fn quant_symbol(self, half: Half, format: &str) -> String {
+        let Tile { rows, columns, .. } = self;
+        format!("sm80_{}_{format}_gemm_{rows}x{columns}{}", half.name(), self.gate())
+    }
+
     /// The entry point of a grouped product.
     pub fn grouped_symbol(self, half: Half) -> String {
         let Tile { rows, columns, .. } = self;
@@ -91,8 +98,9 @@ impl Tile {
     }
 
     fn legal(self, p: &Product, card: &Card) -> bool {
-        let fits = !self.wgmma || card.capability == (9, 0) && card.wgmma_is_exact;
-        self.gated == p.gated && fits
+        // Below 64 rows most of wgmma's 128 would be padding.
+        let hopper = card.capability == (9, 0) && card.wgmma_is_exact && p.m > 64;
+        self.gated == p.gated && (!self.wgmma || hopper)
     }
 
     /// Rows of w that a block reads.
@@ -165,6 +173,7 @@ pub fn rank(p: &Product, card: &Card) -> Result<Vec<Choice>> {
             block: kernel.block,
             shared: kernel.shared,
             cluster: kernel.cluster,
+            early: symbol.starts_with("sm90a"),
         };
         all.push(Choice { tile, symbol, geometry, seconds: tile.seconds(p, card, kernel.shared) });
     }
@@ -202,7 +211,33 @@ pub fn choose_grouped(p: &Product, experts: usize, card: &Card) -> Result<Choice
         block: kernel.block,
         shared: kernel.shared,
         cluster: 1,
+        early: false,
     };
+    let seconds = tile.seconds(p, card, kernel.shared);
+    Ok(Choice { tile, symbol, geometry, seconds })
+}
+
+/// The configuration for a product with packed weights.
+///
+/// # Errors
+/// k is no multiple of 32, gated and n no multiple of 8, or a size is 0.
+pub fn choose_quant(p: &Product, packing: Packing, card: &Card) -> Result<Choice> {
+    check(p)?;
+    if p.k % 32 != 0 || p.gated && p.n % 8 != 0 {
+        let Product { n, k, .. } = p;
+        return Err(Error::unsupported(format!(
+            "{} weights of {n} × {k} on the GPU: whole blocks of 32, and gates of whole 8 rows",
+            packing.name
+        )));
+    }
+    let rows = if p.m <= 16 { 16 } else { 64 };
+    let tile = GROUPED_TILES.into_iter().find(|t| t.gated == p.gated && t.rows == rows);
+    let tile = tile.ok_or_else(|| Error::unsupported("no quantised GEMM of this kind"))?;
+    let symbol = tile.quant_symbol(p.half, packing.name);
+    let (_, kernel) = registry::kernel(&symbol)?;
+    let grid = [tile.tiles(p) as u32, 1, 1];
+    let geometry =
+        Geometry { grid, block: kernel.block, shared: kernel.shared, cluster: 1, early: false };
     let seconds = tile.seconds(p, card, kernel.shared);
     Ok(Choice { tile, symbol, geometry, seconds })
 }

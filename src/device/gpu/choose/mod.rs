@@ -87,4 +87,7 @@ pub struct Geometry {
     pub shared: u32,
     /// Blocks of a cluster along x.
     pub cluster: u32,
+    /// The kernel waits for the one before it by itself, so it may be launched to start early
+    /// (programmatic dependent launch). Others must not be.
+    pub early: bool,
 }

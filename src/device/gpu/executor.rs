@@ -1,0 +1,239 @@
+//! A loaded model: one copy in, kernels or a graph of them, one copy back.
+
+use std::sync::Arc;
+
+use super::abi;
+use super::driver::{DevicePtr, Driver, Pinned, Stream, pinned_bytes};
+use super::graphs::{self, Graphs};
+use super::inputs::{Counts, Inputs};
+use super::kernels::{Kernel, Kernels};
+use super::launch::{Launchable, Step};
+use super::memory::Memory;
+use super::ops::Prepared;
+use crate::device::check::check_batch;
+use crate::device::{Batch, Limits, Loaded, MemoryUse};
+use crate::error::{Error, Result};
+use crate::model::cost::Storage;
+use crate::model::plan::{Plan, View};
+use crate::profile::recorder::{Event, Recorder};
+use crate::types::Dtype;
+
+/// Copies one page to another in every layer.
+pub struct PageCopy {
+    pub kernel: Kernel,
+    pub k_layers: DevicePtr,
+    pub v_layers: DevicePtr,
+}
+
+/// What loading makes.
+pub struct Parts {
+    pub plan: Plan,
+    pub limits: Limits,
+    pub kernels: Kernels,
+    pub inputs: Inputs,
+    pub angles: Vec<Box<dyn Launchable>>,
+    pub ops: Vec<Prepared>,
+    pub page_copy: PageCopy,
+    pub buffers: Vec<DevicePtr>,
+    pub logits_at: DevicePtr,
+    pub logits: Pinned,
+    pub dtype: Dtype,
+}
+
+/// A model on a GPU. Fields are dropped in order: graphs and kernels before the memory they use.
+pub struct GpuLoaded {
+    graphs: Graphs,
+    parts: Parts,
+    memory: Memory,
+    stream: Stream,
+    driver: Arc<dyn Driver>,
+    logit_rows: usize,
+    matrix_bytes: Box<dyn Fn(usize) -> u64 + Send>,
+}
+
+impl GpuLoaded {
+    /// # Errors
+    /// If the driver refuses a stream.
+    pub fn new(
+        driver: Arc<dyn Driver>,
+        memory: Memory,
+        parts: Parts,
+        graphs: Graphs,
+    ) -> Result<Self> {
+        let stream = driver.create_stream()?;
+        let bytes: Vec<u64> =
+            parts.plan.matrices.iter().map(|m| (m.rows * m.cols * 2) as u64).collect();
+        let matrix_bytes = Box::new(move |id: usize| bytes.get(id).copied().unwrap_or(0));
+        Ok(GpuLoaded { graphs, parts, memory, stream, driver, logit_rows: 0, matrix_bytes })
+    }
+
+    /// Captures a decode step of `size` sequences.
+    ///
+    /// # Errors
+    /// If the driver refuses it.
+    pub fn capture(&mut self, size: usize) -> Result<()> {
+        let counts = graphs::counts(size, self.parts.limits.context);
+        let (parts, driver, stream) = (&self.parts, &*self.driver, self.stream);
+        self.graphs.capture(size, stream, &mut |nodes| {
+            launch_all(parts, driver, stream, counts, Some(nodes))
+        })
+    }
+
+    /// Captured steps: size, and each node with the op of the plan that it belongs to.
+    pub fn graph_table(&self) -> impl Iterator<Item = (usize, &[(u64, usize)])> {
+        self.graphs.list.iter().map(|c| (c.size, c.nodes.as_slice()))
+    }
+
+    /// The plan's op that node `handle` of a captured step belongs to: scope and layer.
+    pub fn node_op(&self, handle: u64) -> Option<&crate::model::plan::PlannedOp> {
+        let nodes = self.graphs.list.iter().flat_map(|c| &c.nodes);
+        let (_, op) = nodes.into_iter().find(|(node, _)| *node == handle)?;
+        self.parts.plan.ops.get(*op)
+    }
+
+    /// Kernels that a step launches without a graph.
+    pub fn launches(&self) -> usize {
+        self.graphs.list.first().map_or(0, |c| c.nodes.len())
+    }
+
+    /// Bytes that a step of `sequences` one-token sequences, each `deep` tokens long, moves at
+    /// least, by op of the plan.
+    pub fn decode_traffic(&self, sequences: usize, deep: usize) -> Vec<(usize, u64)> {
+        let counts = graphs::counts(sequences, deep);
+        self.parts.ops.iter().map(|p| (p.first, p.op.traffic(&counts))).collect()
+    }
+
+    /// Row `row` of a view as the last step left it: for checking one op against another device.
+    ///
+    /// # Errors
+    /// If the row is outside the buffer, or the driver fails.
+    pub fn row(&self, view: &View, row: usize) -> Result<Vec<f32>> {
+        let buffer = &self.parts.plan.buffers[view.buffer];
+        let wide = view.buffer == self.parts.plan.logits.buffer;
+        let size = if wide { 4 } else { 2 };
+        let at =
+            self.parts.buffers[view.buffer] + ((row * buffer.width + view.offset) * size) as u64;
+        let mut bytes = vec![0; view.width * size];
+        self.driver.download(&mut bytes, at)?;
+        let half = self.parts.dtype == Dtype::F16;
+        let number = |b: &[u8]| match (wide, half) {
+            (true, _) => f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            (false, true) => half::f16::from_le_bytes([b[0], b[1]]).to_f32(),
+            (false, false) => half::bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+        };
+        Ok(bytes.chunks_exact(size).map(number).collect())
+    }
+
+    fn run(&mut self, batch: &Batch) -> Result<()> {
+        let sequences = batch.spans.len();
+        let decode = batch.spans.iter().all(|s| s.len == 1) && batch.logit_rows.len() == sequences;
+        let graph = if decode { self.graphs.find(sequences) } else { None };
+        let pad = graph.map_or(0, |g| g.size);
+        let (parts, driver, stream) = (&self.parts, &*self.driver, self.stream);
+        let counts = parts.inputs.send(driver, stream, batch, pad)?;
+        match graph {
+            Some(graph) => self.graphs.launch(graph, stream)?,
+            None => launch_all(parts, driver, stream, counts, None)?,
+        }
+        let bytes = batch.logit_rows.len() * parts.plan.vocab_size * 4;
+        if bytes > 0 {
+            driver.download_async(parts.logits, 0, parts.logits_at, bytes, stream)?;
+        }
+        Ok(())
+    }
+}
+
+/// Queues every kernel of a step.
+fn launch_all(
+    parts: &Parts,
+    driver: &dyn Driver,
+    stream: Stream,
+    counts: Counts,
+    nodes: Option<&mut Vec<(u64, usize)>>,
+) -> Result<()> {
+    let mut step = Step { driver, stream, counts, op: 0, nodes };
+    for angles in &parts.angles {
+        angles.launch(&mut step)?;
+    }
+    for prepared in &parts.ops {
+        step.op = prepared.first;
+        let planned = &parts.plan.ops[prepared.first];
+        prepared
+            .op
+            .launch(&mut step)
+            .map_err(|e| e.context(format!("{} ({})", planned.scope, planned.op.name())))?;
+    }
+    Ok(())
+}
+
+impl Loaded for GpuLoaded {
+    fn step(&mut self, batch: &Batch, recorder: &mut Recorder) -> Result<()> {
+        let begin = recorder.now();
+        check_batch(batch, &self.parts.limits, self.parts.plan.vocab_size)?;
+        self.logit_rows = batch.logit_rows.len();
+        let launched = self.run(batch);
+        // Waited for even after a refusal: the next step writes what this one's copy reads.
+        self.driver.synchronize(self.stream)?;
+        launched?;
+        let step = recorder.step;
+        recorder.record(Event::Step, step as u32, batch.tokens.len() as u64, begin, recorder.now());
+        Ok(())
+    }
+
+    fn logits(&self) -> &[f32] {
+        // SAFETY: the step waited for its copy, and nothing writes before the next step.
+        let bytes = unsafe { pinned_bytes(self.parts.logits) };
+        let numbers = self.logit_rows * self.parts.plan.vocab_size;
+        // SAFETY: page-locked memory is aligned to a page, and holds at least that many numbers.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), numbers) }
+    }
+
+    fn copy_page(&mut self, from: u32, to: u32, tokens: usize) -> Result<()> {
+        let (limits, kv) = (&self.parts.limits, self.parts.plan.kv);
+        let inside = |page: u32| (page as usize) < limits.pages;
+        if !inside(from) || !inside(to) || tokens > limits.page_size {
+            return Err(Error::device(format!(
+                "cannot copy {tokens} tokens of page {from} to page {to}: there are {} pages of \
+                 {} tokens",
+                limits.pages, limits.page_size
+            )));
+        }
+        if from == to || tokens == 0 {
+            return Ok(());
+        }
+        let copy = &self.parts.page_copy;
+        let params = abi::PageCopyParams {
+            k_layers: copy.k_layers,
+            v_layers: copy.v_layers,
+            from,
+            to,
+            tokens: tokens as u32,
+            kv_heads: kv.kv_heads as u32,
+            page_size: limits.page_size as u32,
+            head_dim: kv.head_dim as u32,
+        };
+        let (driver, stream) = (&*self.driver, self.stream);
+        let mut step = Step { driver, stream, counts: Counts::default(), op: 0, nodes: None };
+        step.run(&copy.kernel, [kv.layers as u32, kv.kv_heads as u32, 2], &params)
+    }
+
+    fn memory(&self) -> MemoryUse {
+        self.memory.used()
+    }
+
+    fn storage(&self) -> Storage<'_> {
+        Storage { matrix_bytes: &*self.matrix_bytes, kv_element: 2, activation_element: 2 }
+    }
+
+    fn weight_dtype(&self) -> Dtype {
+        self.parts.dtype
+    }
+}
+
+impl Drop for GpuLoaded {
+    fn drop(&mut self) {
+        // Queued work still uses what is dropped next. A lost context fails here too.
+        let _ = self.driver.synchronize(self.stream);
+        let _ = self.driver.destroy_stream(self.stream);
+    }
+}

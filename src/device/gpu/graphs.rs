@@ -1,0 +1,110 @@
+//! CUDA graphs of decode steps: one for each of a few batch sizes, captured when the model is
+//! loaded. A step of another size is padded to the next one; padding rows read and write nothing
+//! that another row sees.
+
+use std::sync::Arc;
+
+use super::driver::{Driver, GraphExec, Stream};
+use super::inputs::Counts;
+use crate::error::Result;
+
+/// A captured step.
+pub struct Captured {
+    /// Sequences of a step.
+    pub size: usize,
+    exec: GraphExec,
+    /// Each kernel node with the op of the plan that it belongs to.
+    pub nodes: Vec<(u64, usize)>,
+}
+
+/// All captured steps, by size.
+pub struct Graphs {
+    driver: Arc<dyn Driver>,
+    pub list: Vec<Captured>,
+}
+
+/// Batch sizes to capture: powers of two up to 8, then every 8, up to `most`.
+pub fn sizes(most: usize) -> Vec<usize> {
+    let small = [1, 2, 4].into_iter().filter(|s| *s < most);
+    let steps = (8..most).step_by(8);
+    small.chain(steps).chain((most > 0).then_some(most)).collect()
+}
+
+/// What the kernels of a captured step of that size count with: every sequence as deep as the
+/// context, so that enough splits are launched for any.
+pub fn counts(size: usize, context: usize) -> Counts {
+    let size = size as u32;
+    Counts {
+        tokens: size,
+        logits: size,
+        spans: size,
+        tiles: 0,
+        longest: 1,
+        deepest: context as u32,
+    }
+}
+
+impl Graphs {
+    pub fn new(driver: Arc<dyn Driver>) -> Self {
+        Graphs { driver, list: Vec::new() }
+    }
+
+    /// Captures what `launch` queues for a step of `size` sequences.
+    ///
+    /// # Errors
+    /// If a launch is refused; the capture is ended then.
+    pub fn capture(
+        &mut self,
+        size: usize,
+        stream: Stream,
+        launch: &mut dyn FnMut(&mut Vec<(u64, usize)>) -> Result<()>,
+    ) -> Result<()> {
+        let mut nodes = Vec::new();
+        self.driver.begin_capture(stream)?;
+        let launched = launch(&mut nodes);
+        let graph = self.driver.end_capture(stream);
+        launched?;
+        let graph = graph?;
+        let exec = self.driver.instantiate(graph);
+        self.driver.destroy_graph(graph)?;
+        self.list.push(Captured { size, exec: exec?, nodes });
+        Ok(())
+    }
+
+    /// The smallest captured step that holds `sequences`.
+    pub fn find(&self, sequences: usize) -> Option<&Captured> {
+        self.list.iter().find(|c| c.size >= sequences)
+    }
+
+    /// Queues a captured step.
+    ///
+    /// # Errors
+    /// If the driver refuses it.
+    pub fn launch(&self, captured: &Captured, stream: Stream) -> Result<()> {
+        Ok(self.driver.launch_graph(captured.exec, stream)?)
+    }
+}
+
+impl Drop for Graphs {
+    fn drop(&mut self) {
+        for captured in &self.list {
+            // A lost context fails here too; the driver frees it with the process.
+            let _ = self.driver.destroy_exec(captured.exec);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_end_at_the_largest_batch() {
+        assert_eq!(sizes(1), [1]);
+        assert_eq!(sizes(4), [1, 2, 4]);
+        assert_eq!(sizes(6), [1, 2, 4, 6]);
+        assert_eq!(sizes(20), [1, 2, 4, 8, 16, 20]);
+        assert_eq!(sizes(24), [1, 2, 4, 8, 16, 24]);
+        assert!(sizes(0).is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+//! Golden models on the GPU device: over the PTX machine directly, and through the `cuda` driver
+//! against the stand-in libcuda.
+
+#[path = "gpu/harness.rs"]
+mod harness;
+#[path = "libcuda/support.rs"]
+mod support;
+
+use std::sync::Arc;
+
+use pacer::device::gpu::driver::Driver;
+use pacer::device::gpu::driver::cuda::Cuda;
+use pacer::device::gpu::driver::emulated::Emulated;
+use pacer_emulator::Checks;
+use pacer_emulator::host::Config;
+
+/// The machine with or without its checks for races and unwritten memory.
+fn emulated(checks: Checks) -> Arc<dyn Driver> {
+    Arc::new(Emulated::new(Config { checks, ..Config::default() }))
+}
+
+#[test]
+fn llama_under_every_check() {
+    let driver = emulated(Checks::ALL);
+    harness::logits("llama", &driver);
+    harness::greedy("llama", &driver, 3);
+}
+
+#[test]
+fn graphs_and_company_change_no_bit() {
+    harness::greedy("qwen3", &emulated(Checks::FAST), 8);
+}
+
+#[test]
+fn llama_through_the_cuda_driver() {
+    support::pass("llama_on_cuda", &[("PACER_LIBCUDA_CHECKS", "fast")]);
+}
+
+#[test]
+#[ignore = "a child of llama_through_the_cuda_driver"]
+fn llama_on_cuda() {
+    let driver: Arc<dyn Driver> = Arc::new(Cuda::open(0).unwrap());
+    harness::logits("llama", &driver);
+    harness::greedy("llama", &driver, 4);
+}
+
+/// Every golden model whose heads have a size that kernels exist for. The others, of 16 or 24
+/// numbers a head, are refused by name (`tests/gpu_faults.rs`).
+const MODELS: [&str; 10] = [
+    "gemma2",
+    "gemma3",
+    "llama",
+    "llama3-rope",
+    "mistral",
+    "mixtral",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3-moe",
+];
+
+/// The models to run: those in `PACER_GOLDEN`, separated by commas, or all.
+fn models() -> Vec<&'static str> {
+    let named = std::env::var("PACER_GOLDEN").unwrap_or_default();
+    let wanted = |m: &&str| named.is_empty() || named.split(',').any(|n| n == *m);
+    let chosen: Vec<&str> = MODELS.into_iter().filter(wanted).collect();
+    assert!(!chosen.is_empty(), "PACER_GOLDEN={named} names no golden model");
+    chosen
+}
+
+#[test]
+#[ignore = "takes minutes: a step of .ci/run"]
+fn every_model_emulated() {
+    for name in models() {
+        harness::logits(name, &emulated(Checks::FAST));
+        harness::greedy(name, &emulated(Checks::FAST), 8);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes: a step of .ci/run"]
+fn every_model_on_cuda() {
+    support::pass("models_on_cuda", &[("PACER_LIBCUDA_CHECKS", "fast")]);
+}
+
+#[test]
+#[ignore = "a child of every_model_on_cuda"]
+fn models_on_cuda() {
+    let driver: Arc<dyn Driver> = Arc::new(Cuda::open(0).unwrap());
+    for name in models() {
+        harness::logits(name, &driver);
+        harness::greedy(name, &driver, 8);
+    }
+}
