@@ -22,7 +22,9 @@ fn start(arguments: &[&str]) -> (Child, String, BufReader<ChildStderr>) {
     let mut said = BufReader::new(child.stderr.take().expect("piped"));
     loop {
         let mut line = String::new();
-        assert!(said.read_line(&mut line).expect("text") > 0, "it ended before it was ready");
+        if said.read_line(&mut line).expect("text") == 0 {
+            panic!("it ended before it was ready: {:?}", child.wait());
+        }
         if let Some(address) = line.trim().strip_prefix("ready: http://") {
             return (child, address.trim_end_matches('/').to_owned(), said);
         }
