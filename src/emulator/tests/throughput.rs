@@ -2,8 +2,11 @@
 //! it is a timing. `cargo test --release -p pacer-emulator --test throughput -- --ignored
 //! --nocapture --test-threads 1`
 
+mod kernel_cases;
 mod support;
 
+use kernel_cases::bench::{Arg, Bench, Grid};
+use kernel_cases::data::{Bytes, Rng};
 use support::{Setup, program, run_text};
 
 /// CPU seconds of this thread so far (first field of Linux's schedstat, in nanoseconds).
@@ -75,4 +78,74 @@ fn matrix_operations_per_second() {
             flops / seconds / 1e9
         );
     }
+}
+
+/// Runs a kernel once and prints its rate.
+fn rate(name: &str, bench: &mut Bench, grid: Grid, args: &[Arg]) {
+    let start = cpu_seconds();
+    let report = bench.launch(name, grid, args).unwrap_or_else(|f| panic!("{f}"));
+    let seconds = cpu_seconds() - start;
+    let (lanes, slots) = (report.lane_instructions as f64, report.instructions as f64 * 32.0);
+    println!(
+        "{name:14} {:6.0} M lane-instructions/s ({:.1} M of them, {:.0} % of lanes active)",
+        lanes / seconds / 1e6,
+        lanes / 1e6,
+        100.0 * lanes / slots
+    );
+}
+
+fn case(name: &str) -> (Bench, Rng) {
+    let bench = Bench::new(kernel_cases::case(name).ptx, 0).unwrap_or_else(|f| panic!("{f}"));
+    (bench, Rng::new(1))
+}
+
+#[test]
+#[ignore = "a timing: run with --release -- --ignored --nocapture"]
+fn simt_kernels_per_second() {
+    let (rows, n) = (16, 4096);
+    let (mut b, mut rng) = case("rmsnorm");
+    let (x, w) = (b.upload(&rng.bf16s(rows * n).bytes()), b.upload(&rng.bf16s(n).bytes()));
+    let y = b.alloc(rows * n * 2);
+    let args = [Arg::Ptr(x), Arg::Ptr(w), Arg::Ptr(y), Arg::I32(n as i32), Arg::F32(1e-5)];
+    rate("rmsnorm", &mut b, Grid::new(rows, 256), &args);
+
+    let (mut b, mut rng) = case("softmax");
+    let (x, y) = (b.upload(&rng.f32s(rows * n).bytes()), b.alloc(rows * n * 4));
+    let args = [Arg::Ptr(x), Arg::Ptr(y), Arg::I32(n as i32)];
+    rate("softmax", &mut b, Grid::new(rows, 128), &args);
+
+    let (tokens, heads, dim) = (64, 32, 128);
+    let (mut b, mut rng) = case("rope");
+    let x = b.upload(&rng.bf16s(tokens * heads * dim).bytes());
+    let positions: Vec<i32> = (0..tokens as i32).collect();
+    let table = vec![0.5f32; tokens * dim / 2];
+    let args = [
+        Arg::Ptr(x),
+        Arg::Ptr(b.upload(&positions.bytes())),
+        Arg::Ptr(b.upload(&table.bytes())),
+        Arg::Ptr(b.upload(&table.bytes())),
+        Arg::I32(tokens as i32),
+        Arg::I32(heads as i32),
+        Arg::I32(dim as i32),
+    ];
+    rate("rope", &mut b, Grid::new((tokens * heads * dim / 2).div_ceil(128), 128), &args);
+    choosing_kernels(4, 32000);
+}
+
+/// Top-k and sampling over `rows` rows of `n` logits.
+fn choosing_kernels(rows: usize, n: usize) {
+    let k = 50;
+    let (mut b, mut rng) = case("topk");
+    let x = b.upload(&rng.f32s(rows * n).bytes());
+    let (values, indices) = (b.alloc(rows * k * 4), b.alloc(rows * k * 4));
+    let (pointers, sizes) =
+        ([x, values, indices].map(Arg::Ptr), [n, k].map(|v| Arg::I32(v as i32)));
+    let args: Vec<Arg> = pointers.into_iter().chain(sizes).collect();
+    rate("topk", &mut b, Grid::new(rows, 256), &args);
+
+    let (mut b, mut rng) = case("sample");
+    let (x, out) = (b.upload(&rng.f32s(rows * n).bytes()), b.alloc(rows * 4));
+    let [x, out, key] = [x, out, 0x1234_5678_9abc].map(Arg::Ptr);
+    let args = [x, out, Arg::I32(n as i32), Arg::F32(0.7), key, Arg::I32(3)];
+    rate("sample", &mut b, Grid::new(rows, 128), &args);
 }

@@ -111,7 +111,13 @@ impl Ctx<'_> {
         }
     }
 
-    fn global_race(&self, rival: Rival, lane: u32, address: u64, write: bool) -> Run<()> {
+    pub(super) fn global_race(
+        &self,
+        rival: Rival,
+        lane: u32,
+        address: u64,
+        write: bool,
+    ) -> Run<()> {
         let verb = if write { "write" } else { "read" };
         let theirs = if rival.wrote { "write" } else { "read" };
         let mut message =
@@ -291,6 +297,9 @@ impl Ctx<'_> {
         if self.warp.bad != 0 {
             return Ok(());
         }
+        if self.load_warp((space, ty, order), d, &at)? {
+            return Ok(());
+        }
         let width = ty.bytes() as usize;
         let bytes = width * d.len();
         let mut out = vec![[0u64; LANES]; d.len()];
@@ -308,11 +317,7 @@ impl Ctx<'_> {
         }
         self.count(space, &at, bytes as u32, false);
         for (reg, column) in d.iter().zip(&mut out) {
-            if ty.signed() && reg.bits() > ty.bits() {
-                let shift = 64 - ty.bits();
-                column.iter_mut().for_each(|v| *v = ((*v << shift) as i64 >> shift) as u64);
-            }
-            self.warp.set64(*reg, column);
+            self.loaded(ty, *reg, column);
         }
         Ok(())
     }
@@ -320,8 +325,19 @@ impl Ctx<'_> {
     pub fn store(&mut self, space: Space, ty: Ty, order: Order, a: &[Src], addr: &Addr) -> Run<()> {
         let at = self.addresses(addr);
         let width = ty.bytes() as usize;
-        let values: Vec<V64> = a.iter().map(|s| self.src64(s)).collect();
+        let (one, many): ([V64; 1], Vec<V64>);
+        let values: &[V64] = if let [a] = a {
+            one = [self.src64(a)];
+            &one
+        } else {
+            many = a.iter().map(|s| self.src64(s)).collect();
+            &many
+        };
         if self.warp.bad != 0 {
+            return Ok(());
+        }
+        if self.store_warp((space, ty, order), values, &at)? {
+            self.changed();
             return Ok(());
         }
         let bytes = width * a.len();

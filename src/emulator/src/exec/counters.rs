@@ -215,8 +215,12 @@ fn distinct_sectors(at: &V64, mask: u32, bytes: u32) -> (Sectors, u64) {
     ((units, kept), (different * u64::from(bytes)).div_ceil(32))
 }
 
-/// Whether two lanes use the same bank, each for one word.
+/// Whether two lanes use the same bank, each for one word; not so if all use the same word.
 fn shared_bank(at: &V64, mask: u32) -> bool {
+    let word = at[mask.trailing_zeros() as usize % 32] / 4;
+    if lanes(mask).all(|lane| at[lane as usize] / 4 == word) {
+        return false;
+    }
     let mut banks = 0u32;
     for lane in lanes(mask) {
         let bank = 1 << (at[lane as usize] / 4 % 32);

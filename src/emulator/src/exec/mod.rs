@@ -24,6 +24,7 @@ mod schedule;
 mod step;
 mod traffic;
 mod warp;
+mod warp_access;
 mod wgmma;
 
 pub use counters::{Counters, Site};

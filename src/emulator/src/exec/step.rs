@@ -85,8 +85,23 @@ impl Ctx<'_> {
             Op::SetP { .. } | Op::Set { .. } | Op::SelP { .. } | Op::Slct { .. } => {
                 compare::run(self, op)
             }
+            Op::Ld { .. } | Op::St { .. } => return self.memory(op),
             _ => return self.dispatch_rest(op),
         };
+        Ok(Flow::Next)
+    }
+
+    fn memory(&mut self, op: &Op) -> Run<Flow> {
+        match op {
+            Op::Ld { space, ty, order, d, addr } => {
+                self.load(*space, *ty, *order, d, addr)?;
+                if order.strong() {
+                    return Ok(self.polling(*order, d));
+                }
+            }
+            Op::St { space, ty, order, a, addr } => self.store(*space, *ty, *order, a, addr)?,
+            _ => {}
+        }
         Ok(Flow::Next)
     }
 
@@ -96,13 +111,6 @@ impl Ctx<'_> {
         }
         match op {
             Op::Cvt { form, d, a, b } => convert::run(self, form, *d, a, b),
-            Op::Ld { space, ty, order, d, addr } => {
-                self.load(*space, *ty, *order, d, addr)?;
-                if order.strong() {
-                    return Ok(self.polling(*order, d));
-                }
-            }
-            Op::St { space, ty, order, a, addr } => self.store(*space, *ty, *order, a, addr)?,
             Op::Atom { space, op, ty, order, d, addr, a, b, .. } => {
                 let (space, op, ty, order) = (*space, *op, *ty, *order);
                 self.atomic(&Atomic { space, op, ty, order, d, addr, a, b })?;

@@ -62,6 +62,7 @@ impl fmt::Debug for Allocation {
 
 impl Allocation {
     /// Pointer to the byte at `at`.
+    #[inline]
     fn pointer(&self, at: u64, bytes: u64) -> *mut u8 {
         assert!(at + bytes <= self.size, "the caller checked the bounds");
         // SAFETY: `at` is inside the allocation, whose words cover `size` bytes.
@@ -69,6 +70,7 @@ impl Allocation {
     }
 
     /// Reads 1, 2, 4 or 8 bytes at a multiple of that.
+    #[inline]
     pub fn load(&self, at: u64, bytes: u32) -> u64 {
         let pointer = self.pointer(at, u64::from(bytes));
         // SAFETY: in bounds (checked by `pointer`), aligned (the caller's promise, and words are
@@ -84,6 +86,7 @@ impl Allocation {
     }
 
     /// Writes 1, 2, 4 or 8 bytes at a multiple of that, and marks them written.
+    #[inline]
     pub fn store(&self, at: u64, bytes: u32, value: u64) {
         let pointer = self.pointer(at, u64::from(bytes));
         // SAFETY: as in `load`.
@@ -125,17 +128,44 @@ impl Allocation {
         ((at / 32) as usize, (((1u64 << bytes) - 1) as u32) << (at % 32))
     }
 
-    /// Whether all of up to 16 aligned bytes were written.
+    /// Whether all of up to 32 aligned bytes were written.
+    #[inline]
     pub fn written(&self, at: u64, bytes: u32) -> bool {
         let (word, mask) = Self::bits(at, bytes);
         self.init[word].load(Relaxed) & mask == mask
     }
 
     /// Marks up to 16 aligned bytes as written.
+    #[inline]
     pub fn mark(&self, at: u64, bytes: u32) {
         let (word, mask) = Self::bits(at, bytes);
         if self.init[word].load(Relaxed) & mask != mask {
             self.init[word].fetch_or(mask, Relaxed);
+        }
+    }
+
+    /// Whether every byte of a range was written.
+    pub fn range_written(&self, at: u64, bytes: u64) -> bool {
+        let end = at + bytes;
+        (at / 32..end.div_ceil(32)).all(|word| {
+            let (first, last) = ((32 * word).max(at) % 32, (32 * word + 32).min(end) - 32 * word);
+            let mask = (((1u64 << last) - 1) & !((1u64 << first) - 1)) as u32;
+            self.init[word as usize].load(Relaxed) & mask == mask
+        })
+    }
+
+    /// Reads `bytes` (1, 2, 4 or 8) at `at(lane)`, a multiple of that, for each lane of `mask`.
+    pub fn load_lanes(
+        &self,
+        mask: u32,
+        bytes: u32,
+        at: impl Fn(usize) -> u64,
+        out: &mut [u64; 32],
+    ) {
+        for (i, out) in out.iter_mut().enumerate() {
+            if mask >> i & 1 != 0 {
+                *out = self.load(at(i), bytes);
+            }
         }
     }
 

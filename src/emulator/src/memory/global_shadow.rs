@@ -38,6 +38,7 @@ struct Record {
 }
 
 impl Record {
+    #[inline]
     fn pack(self) -> u64 {
         u64::from(self.launch) << 56
             | u64::from(self.cluster) << 36
@@ -47,6 +48,7 @@ impl Record {
             | u64::from(self.strong)
     }
 
+    #[inline]
     fn unpack(bits: u64) -> Self {
         Self {
             launch: (bits >> 56) as u8,
@@ -103,10 +105,39 @@ impl GlobalShadow {
         clock: &Clock,
         write: bool,
     ) -> Result<(), Rival> {
-        let tracked = u64::from(who.epoch) < EPOCHS
-            && u64::from(who.actor) < ACTORS
-            && u64::from(from.cluster) < CLUSTERS;
-        if self.words == 0 || !tracked {
+        self.pass(from, write).map_or(Ok(()), |pass| pass.access(at, bytes, who, clock))
+    }
+
+    /// The records as reads, or writes, of a cluster need them; `None` if they are not tracked.
+    pub fn pass(&self, from: Origin, write: bool) -> Option<Pass<'_>> {
+        if self.words == 0 || u64::from(from.cluster) >= CLUSTERS {
+            return None;
+        }
+        let own = self.table(if write { &self.writes } else { &self.reads });
+        let writes = if write { Some(own) } else { self.writes.get().map(|w| &**w) };
+        let reads = if write { self.reads.get().map(|r| &**r) } else { None };
+        Some(Pass { own, writes, reads, from, write })
+    }
+}
+
+type Slot = (AtomicU64, AtomicU32);
+
+/// Accesses of one kind by one cluster to one allocation.
+pub struct Pass<'a> {
+    /// Where the accesses are recorded.
+    own: &'a [Slot],
+    /// Records that they may conflict with.
+    writes: Option<&'a [Slot]>,
+    reads: Option<&'a [Slot]>,
+    from: Origin,
+    write: bool,
+}
+
+impl Pass<'_> {
+    /// Checks and records an access of up to 32 bytes at `at`.
+    #[inline]
+    pub fn access(&self, at: u64, bytes: u32, who: &Access, clock: &Clock) -> Result<(), Rival> {
+        if u64::from(who.epoch) >= EPOCHS || u64::from(who.actor) >= ACTORS {
             return Ok(());
         }
         let end = at + u64::from(bytes);
@@ -114,56 +145,49 @@ impl GlobalShadow {
             let (first, last) = ((4 * word).max(at), (4 * word + 4).min(end));
             let mask = ((1u32 << (last - first)) - 1) << (first % 4);
             let record = Record {
-                launch: from.launch,
-                cluster: from.cluster,
+                launch: self.from.launch,
+                cluster: self.from.cluster,
                 actor: who.actor,
                 epoch: who.epoch,
                 bytes: mask as u8,
                 strong: who.atomic,
             };
-            self.word(word as usize, record, who, clock, write)?;
+            self.word(word as usize, record, who, clock)?;
         }
         Ok(())
     }
 
-    fn word(
-        &self,
-        word: usize,
-        record: Record,
-        who: &Access,
-        clock: &Clock,
-        write: bool,
-    ) -> Result<(), Rival> {
-        let unordered = |slot: &(AtomicU64, AtomicU32)| {
+    #[inline]
+    fn word(&self, word: usize, record: Record, who: &Access, clock: &Clock) -> Result<(), Rival> {
+        let unordered = |slot: &Slot| {
             let old = Record::unpack(slot.0.load(Relaxed));
             let concerns = old.launch == record.launch && old.bytes & record.bytes != 0;
             if !concerns || (old.strong && record.strong) {
                 return None;
             }
             let same = old.cluster == record.cluster;
+            if same && old.actor == record.actor {
+                return None;
+            }
             let pc = slot.1.load(Relaxed);
             let own_warp = same && old.actor.wrapping_sub(who.base) < 32;
-            let ordered = same
-                && (old.actor == record.actor || clock.seen[old.actor as usize] >= old.epoch)
-                || write && own_warp && pc == who.pc;
+            let ordered = same && clock.seen[old.actor as usize] >= old.epoch
+                || self.write && own_warp && pc == who.pc;
             (!ordered).then_some((old, pc))
         };
-        let writes =
-            if write { Some(self.table(&self.writes)) } else { self.writes.get().map(|w| &**w) };
         let rival = |(old, pc): (Record, u32), wrote| Rival {
             cluster: old.cluster,
             actor: old.actor,
             pc,
             wrote,
         };
-        if let Some(found) = writes.and_then(|w| unordered(&w[word])) {
+        if let Some(found) = self.writes.and_then(|w| unordered(&w[word])) {
             return Err(rival(found, true));
         }
-        if write && let Some(found) = self.reads.get().and_then(|r| unordered(&r[word])) {
+        if let Some(found) = self.reads.and_then(|r| unordered(&r[word])) {
             return Err(rival(found, false));
         }
-        let slot =
-            if write { &self.table(&self.writes)[word] } else { &self.table(&self.reads)[word] };
+        let slot = &self.own[word];
         slot.0.store(record.pack(), Relaxed);
         slot.1.store(who.pc, Relaxed);
         Ok(())

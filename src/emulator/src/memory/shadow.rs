@@ -106,6 +106,7 @@ pub enum Conflict {
 }
 
 impl Cell {
+    #[inline]
     fn after_write(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
         let w = &self.write;
         let other = w.epoch != 0 && w.actor != a.actor && w.bytes & bytes != 0;
@@ -115,6 +116,7 @@ impl Cell {
         Ok(())
     }
 
+    #[inline]
     fn after_reads(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
         for r in &self.reads {
             let own = r.base == a.base && r.lanes == 1 << a.lane;
@@ -134,6 +136,7 @@ impl Cell {
     }
 
     /// Checks and records a read.
+    #[inline]
     pub fn read(&mut self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
         if self.incoming != 0 {
             return Err(Conflict::Incoming { pc: self.incoming - 1 });
@@ -162,6 +165,7 @@ impl Cell {
     }
 
     /// Records a read without checking.
+    #[inline]
     pub fn record_read(&mut self, a: &Access, bytes: u8) {
         let (lane, fresh) = (1 << a.lane, self.reads[0].base == a.base);
         let first = &mut self.reads[0];
@@ -179,6 +183,7 @@ impl Cell {
     }
 
     /// Checks that a write may begin now.
+    #[inline]
     pub fn may_write(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
         if self.incoming != 0 {
             return Err(Conflict::Incoming { pc: self.incoming - 1 });
@@ -196,6 +201,7 @@ impl Cell {
     }
 
     /// Records a write without checking.
+    #[inline]
     pub fn record_write(&mut self, a: &Access, bytes: u8) {
         let w = &mut self.write;
         let same = w.actor == a.actor && w.epoch == a.epoch && w.generic == a.generic;

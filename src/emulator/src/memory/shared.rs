@@ -86,21 +86,24 @@ impl Shared {
         }
     }
 
+    #[inline]
     pub fn slice(&self, at: usize, bytes: usize) -> &[u8] {
         &self.bytes[at..at + bytes]
     }
 
     /// Writes without checks and marks the bytes written.
+    #[inline]
     pub fn put(&mut self, at: usize, data: &[u8]) {
         self.bytes[at..at + data.len()].copy_from_slice(data);
         self.init[at..at + data.len()].fill(true);
     }
 
     pub fn is_written(&self, at: usize, bytes: usize) -> bool {
-        self.init[at..at + bytes].iter().all(|&b| b)
+        self.init[at..at + bytes].iter().fold(true, |all, &b| all & b)
     }
 
     /// Calls `visit` with each word of a range and the mask of its bytes in the range.
+    #[inline]
     pub fn cells(
         &mut self,
         at: usize,
@@ -129,6 +132,7 @@ impl Shared {
     }
 
     /// Checks and records a generic read.
+    #[inline]
     pub fn read(
         &mut self,
         at: usize,
@@ -141,6 +145,7 @@ impl Shared {
     }
 
     /// Checks and records a generic write.
+    #[inline]
     pub fn write(
         &mut self,
         at: usize,

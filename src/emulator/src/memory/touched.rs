@@ -54,6 +54,26 @@ impl Touched {
         }
     }
 
+    /// Marks the sectors from `first` to `last`, all in one allocation.
+    pub fn mark_run(&self, first: u64, last: u64, write: bool) {
+        let after = self.ranges.partition_point(|(base, _)| *base <= first * SECTOR);
+        let Some(at) = after.checked_sub(1) else { return };
+        let (base, size) = self.ranges[at];
+        let words = size.div_ceil(SECTOR * 64);
+        let make = || (0..words).map(|_| AtomicU64::new(0)).collect();
+        let map = self.bits[at][usize::from(write)].get_or_init(make);
+        let (mut n, end) = (first - base / SECTOR, last - base / SECTOR + 1);
+        while n < end {
+            let stop = (n / 64 * 64 + 64).min(end);
+            let bits = (u64::MAX >> (64 - (stop - n))) << (n % 64);
+            let Some(word) = map.get((n / 64) as usize) else { return };
+            if word.load(Relaxed) & bits != bits {
+                word.fetch_or(bits, Relaxed);
+            }
+            n = stop;
+        }
+    }
+
     /// Bytes of distinct sectors read, and written.
     pub fn bytes(&self) -> (u64, u64) {
         let sum = |write: usize| {
@@ -79,5 +99,7 @@ mod tests {
         touched.mark(&[b / 32, b / 32 + 127, 5], false);
         touched.mark(&[b / 32 + 64], true);
         assert_eq!(touched.bytes(), (4 * 32, 32));
+        touched.mark_run(b / 32 + 60, b / 32 + 70, true);
+        assert_eq!(touched.bytes(), (4 * 32, 11 * 32));
     }
 }

@@ -1,7 +1,7 @@
 //! A loaded module, memory and a seed: the least that running a kernel takes.
 
 use pacer_emulator::tensor::tensormap::MAP_BYTES;
-use pacer_emulator::{Checks, LaunchSpec, Memory, Module, launch};
+use pacer_emulator::{Checks, LaunchSpec, Memory, Module, Report, launch};
 
 use super::Failure;
 
@@ -97,7 +97,12 @@ impl Bench {
         Ok(out)
     }
 
-    pub fn launch(&mut self, kernel: &str, geometry: Grid, args: &[Arg]) -> Result<(), Failure> {
+    pub fn launch(
+        &mut self,
+        kernel: &str,
+        geometry: Grid,
+        args: &[Arg],
+    ) -> Result<Report, Failure> {
         let Grid { grid, block, cluster, shared } = geometry;
         let spec = LaunchSpec {
             kernel,
@@ -112,8 +117,7 @@ impl Bench {
             checks: Checks::ALL,
             threads: 1,
         };
-        launch(&self.module, &self.memory, &spec).map_err(Failure::Fault)?;
-        Ok(())
+        launch(&self.module, &self.memory, &spec).map_err(Failure::Fault)
     }
 
     fn pack(&self, kernel: &str, args: &[Arg]) -> Vec<u8> {

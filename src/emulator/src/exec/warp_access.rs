@@ -1,0 +1,361 @@
+//! Loads and stores of a whole warp: what the lanes have in common is checked once.
+//!
+//! These paths take the accesses whose lanes all lead to one allocation, or to the block's own
+//! shared memory, and that nothing but a race can refuse. Everything else, every other error
+//! included, is left to the lane-by-lane paths of [`super::access`], before anything was changed.
+
+use super::cluster::Ctx;
+use super::fault::{Run, refused};
+use super::moves::in_window;
+use super::warp::{LANES, V64, Warp, lanes};
+use crate::isa::{Order, Reg, Space, Ty};
+use crate::memory::SHARED_WINDOW;
+use crate::memory::global::Allocation;
+use crate::memory::global_shadow::Origin;
+use crate::memory::shadow::{Access, Clock};
+use crate::memory::shared::Shared;
+
+/// Addresses of the block's own shared memory are below this.
+const OWN_SHARED: u64 = 1 << 24;
+
+/// The addresses of a warp's access.
+pub struct Span<'a> {
+    at: &'a V64,
+    mask: u32,
+    /// Bytes of each lane.
+    bytes: u32,
+    first: u64,
+    /// One past the last byte.
+    end: u64,
+    /// All 32 lanes, each after the one before.
+    run: bool,
+}
+
+impl<'a> Span<'a> {
+    /// `None` unless every lane is aligned and the range is one.
+    fn new(at: &'a V64, mask: u32, bytes: u32) -> Option<Self> {
+        let width = u64::from(bytes);
+        if !bytes.is_power_of_two() || bytes > 32 {
+            return None;
+        }
+        let base = at[0];
+        let run = mask == u32::MAX
+            && base.checked_add(width * LANES as u64).is_some()
+            && (0..LANES).fold(true, |all, i| all & (at[i] == base.wrapping_add(i as u64 * width)));
+        if run {
+            let end = base + width * LANES as u64;
+            return (base & (width - 1) == 0).then_some(Self {
+                at,
+                mask,
+                bytes,
+                first: base,
+                end,
+                run,
+            });
+        }
+        let (mut first, mut last, mut any) = (u64::MAX, 0, 0);
+        for lane in lanes(mask) {
+            let a = at[lane as usize];
+            (first, last, any) = (first.min(a), last.max(a), any | a);
+        }
+        let end = last.checked_add(width)?;
+        (any & (width - 1) == 0).then_some(Self { at, mask, bytes, first, end, run })
+    }
+}
+
+/// Where all lanes of an access lead.
+enum Place<'a> {
+    Global(&'a Allocation),
+    /// Added to an address, gives the offset in the block's shared memory.
+    Shared(u64),
+}
+
+/// The clock of each lane, looked up once if all lanes have the same.
+struct Clocks<'a> {
+    warp: &'a Warp,
+    only: Option<&'a Clock>,
+}
+
+impl<'a> Clocks<'a> {
+    fn new(warp: &'a Warp) -> Self {
+        let only = match warp.clocks.as_slice() {
+            [(_, clock)] => Some(&**clock),
+            _ => None,
+        };
+        Self { warp, only }
+    }
+
+    #[inline]
+    fn of(&self, lane: u32) -> &'a Clock {
+        match self.only {
+            Some(clock) => clock,
+            None => self.warp.clock(lane),
+        }
+    }
+
+    #[inline]
+    fn access(&self, lane: u32, pc: u32, atomic: bool) -> Access {
+        Access {
+            actor: self.warp.base + lane,
+            base: self.warp.base,
+            lane,
+            epoch: self.warp.epochs[lane as usize],
+            pc,
+            atomic,
+            generic: true,
+        }
+    }
+}
+
+impl Ctx<'_> {
+    /// Loads for all executing lanes; false if the lanes have to go one by one.
+    pub fn load_warp(
+        &mut self,
+        (space, ty, order): (Space, Ty, Order),
+        d: &[Reg],
+        at: &V64,
+    ) -> Run<bool> {
+        let width = ty.bytes();
+        if space == Space::Param {
+            return Ok(self.load_param(ty, d, at));
+        }
+        let Some(span) = Span::new(at, self.warp.mask, width * d.len() as u32) else {
+            return Ok(false);
+        };
+        let env = self.env;
+        let mut columns = [[0u64; LANES]; 4];
+        let Some(columns) = columns.get_mut(..d.len()) else { return Ok(false) };
+        match self.place(space, &span) {
+            Some(Place::Global(a)) if self.all_written(a, &span) => {
+                self.order_global(a, &span, order, false, |_| ())?;
+                for (n, column) in columns.iter_mut().enumerate() {
+                    let from = u64::from(n as u32 * width);
+                    a.load_lanes(span.mask, width, |i| at[i] - a.base + from, column);
+                }
+                self.count_global_span(&span, false);
+            }
+            Some(Place::Shared(to)) if self.shared_plain(to, &span, env.checks.uninitialised) => {
+                self.order_shared(to, &span, order, false)?;
+                let shared = &self.cl.blocks[self.warp.rank].shared;
+                for (n, column) in columns.iter_mut().enumerate() {
+                    let from = to.wrapping_add((n as u32 * width).into());
+                    load_shared(shared, &span, width, from, column);
+                }
+                self.count_shared_span(&span, false);
+            }
+            _ => return Ok(false),
+        }
+        for (reg, column) in d.iter().zip(columns) {
+            self.loaded(ty, *reg, column);
+        }
+        Ok(true)
+    }
+
+    /// Writes a loaded column to its register, extended as the type says.
+    pub fn loaded(&mut self, ty: Ty, reg: Reg, column: &mut V64) {
+        if ty.signed() && reg.bits() > ty.bits() {
+            let shift = 64 - ty.bits();
+            column.iter_mut().for_each(|v| *v = ((*v << shift) as i64 >> shift) as u64);
+        }
+        self.warp.set64(reg, column);
+    }
+
+    /// Loads a parameter that all lanes read at the same place.
+    fn load_param(&mut self, ty: Ty, d: &[Reg], at: &V64) -> bool {
+        let width = ty.bytes() as usize;
+        let from = at[0];
+        if at.iter().any(|a| *a != from) || !from.is_multiple_of((width * d.len()) as u64) {
+            return false;
+        }
+        let env = self.env;
+        let from = from as usize;
+        let Some(part) = env.params.get(from..from.saturating_add(width * d.len())) else {
+            return false;
+        };
+        for (reg, bytes) in d.iter().zip(part.chunks(width)) {
+            self.loaded(ty, *reg, &mut [word(bytes); LANES]);
+        }
+        true
+    }
+
+    /// Stores for all executing lanes; false if the lanes have to go one by one.
+    pub fn store_warp(
+        &mut self,
+        (space, ty, order): (Space, Ty, Order),
+        values: &[V64],
+        at: &V64,
+    ) -> Run<bool> {
+        let width = ty.bytes();
+        let Some(span) = Span::new(at, self.warp.mask, width * values.len() as u32) else {
+            return Ok(false);
+        };
+        match self.place(space, &span) {
+            Some(Place::Global(a)) if !a.read_only => {
+                let put = |lane: usize| {
+                    for (n, column) in values.iter().enumerate() {
+                        let to = at[lane] - a.base + u64::from(n as u32 * width);
+                        a.store(to, width, column[lane]);
+                    }
+                };
+                self.order_global(a, &span, order, true, put)?;
+                self.count_global_span(&span, true);
+            }
+            Some(Place::Shared(to)) if self.shared_plain(to, &span, false) => {
+                self.order_shared(to, &span, order, true)?;
+                let shared = &mut self.cl.blocks[self.warp.rank].shared;
+                for lane in lanes(span.mask) {
+                    for (n, column) in values.iter().enumerate() {
+                        let offset = n * width as usize;
+                        let to = at[lane as usize].wrapping_add(to) as usize + offset;
+                        let word = column[lane as usize].to_le_bytes();
+                        put_shared(shared, to, width, &word);
+                    }
+                }
+                self.count_shared_span(&span, true);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Where all lanes lead, if it is one place and in bounds.
+    fn place(&self, space: Space, span: &Span<'_>) -> Option<Place<'_>> {
+        let window = match space {
+            Space::Shared | Space::SharedCluster => Some(0),
+            Space::Generic if in_window(span.first, SHARED_WINDOW) => Some(SHARED_WINDOW),
+            Space::Global | Space::Const | Space::Generic => None,
+            _ => return None,
+        };
+        let Some(window) = window else {
+            let a = self.env.memory.find(span.first)?;
+            return (span.end - a.base <= a.size).then_some(Place::Global(a));
+        };
+        let (first, end) = (span.first - window, span.end.checked_sub(window)?);
+        if end > OWN_SHARED {
+            return None;
+        }
+        let shared = &self.cl.blocks[self.warp.rank].shared;
+        let offset = shared.offset(first as u32, (end - first) as u32).ok()?;
+        Some(Place::Shared((offset as u64).wrapping_sub(span.first)))
+    }
+
+    fn all_written(&self, a: &Allocation, span: &Span<'_>) -> bool {
+        if !self.env.checks.uninitialised {
+            return true;
+        }
+        if span.run {
+            return a.range_written(span.first - a.base, span.end - span.first);
+        }
+        lanes(span.mask).all(|i| a.written(span.at[i as usize] - a.base, span.bytes))
+    }
+
+    /// Checks and records the accesses of all lanes, in their order; `done` follows each.
+    fn order_global(
+        &self,
+        a: &Allocation,
+        span: &Span<'_>,
+        order: Order,
+        write: bool,
+        mut done: impl FnMut(usize),
+    ) -> Run<()> {
+        let from = Origin { launch: self.env.launch, cluster: self.cl.number };
+        let pass = match self.env.global_races && !a.read_only {
+            true => a.shadow.pass(from, write),
+            false => None,
+        };
+        let clocks = Clocks::new(self.warp);
+        for lane in lanes(span.mask) {
+            let at = span.at[lane as usize];
+            if let Some(pass) = &pass {
+                let who = clocks.access(lane, self.pc, order.strong());
+                if let Err(rival) = pass.access(at - a.base, span.bytes, &who, clocks.of(lane)) {
+                    return self.global_race(rival, lane, at, write);
+                }
+            }
+            done(lane as usize);
+        }
+        Ok(())
+    }
+
+    /// Whether no lane touches an mbarrier, nor, if that counts, a byte that nothing has written.
+    fn shared_plain(&self, to: u64, span: &Span<'_>, written: bool) -> bool {
+        let shared = &self.cl.blocks[self.warp.rank].shared;
+        let bars = self.env.checks.races && !shared.mbars.is_empty();
+        let plain = |at: u64, bytes: u64| {
+            let (at, bytes) = (at.wrapping_add(to) as usize, bytes as usize);
+            (!bars || !shared.holds_mbarrier(at, bytes))
+                && (!written || shared.is_written(at, bytes))
+        };
+        if span.run {
+            return plain(span.first, span.end - span.first);
+        }
+        lanes(span.mask).all(|i| plain(span.at[i as usize], span.bytes.into()))
+    }
+
+    fn order_shared(&mut self, to: u64, span: &Span<'_>, order: Order, write: bool) -> Run<()> {
+        if !self.env.checks.races {
+            return Ok(());
+        }
+        let clocks = Clocks::new(self.warp);
+        let shared = &mut self.cl.blocks[self.warp.rank].shared;
+        for lane in lanes(span.mask) {
+            let address = span.at[lane as usize];
+            let at = address.wrapping_add(to) as usize;
+            let who = clocks.access(lane, self.pc, order.strong());
+            let clock = clocks.of(lane);
+            let (done, what) = match write {
+                true => (shared.write(at, span.bytes, &who, clock), "write"),
+                false => (shared.read(at, span.bytes, &who, clock), "read"),
+            };
+            if let Err(r) = done {
+                return refused(r, lane, what, (address & (OWN_SHARED - 1)) as u32);
+            }
+        }
+        Ok(())
+    }
+
+    fn count_global_span(&mut self, span: &Span<'_>, write: bool) {
+        if !span.run {
+            return self.count_global(span.at, span.mask, span.bytes, write);
+        }
+        let (first, last) = (span.first / 32, (span.end - 1) / 32);
+        let by = (last - first + 1, span.bytes.into());
+        self.cl.counters.global_traffic(self.pc, write, span.end - span.first, by);
+        self.env.touched.mark_run(first, last, write);
+    }
+
+    fn count_shared_span(&mut self, span: &Span<'_>, write: bool) {
+        if !span.run || span.bytes > 16 {
+            return self.count_shared(span.at, span.mask, span.bytes, write);
+        }
+        // Consecutive words: each pass takes 128 bytes, one from every bank.
+        let passes = u64::from(span.bytes / 4).max(1);
+        let bytes = span.end - span.first;
+        self.cl.counters.shared_traffic(self.pc, write, bytes, (passes, passes));
+    }
+}
+
+/// Up to eight little-endian bytes.
+fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+fn load_shared(shared: &Shared, span: &Span<'_>, width: u32, to: u64, column: &mut V64) {
+    for lane in lanes(span.mask) {
+        let at = span.at[lane as usize].wrapping_add(to) as usize;
+        column[lane as usize] = match width {
+            4 => shared.slice(at, 4).try_into().map_or(0, |b| u32::from_le_bytes(b).into()),
+            8 => shared.slice(at, 8).try_into().map_or(0, u64::from_le_bytes),
+            _ => word(shared.slice(at, width as usize)),
+        };
+    }
+}
+
+fn put_shared(shared: &mut Shared, at: usize, width: u32, word: &[u8; 8]) {
+    match width {
+        4 => shared.put(at, &word[..4]),
+        _ => shared.put(at, &word[..width as usize]),
+    }
+}
