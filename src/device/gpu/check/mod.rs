@@ -9,14 +9,17 @@
 //! must come from a fixed seed ([`Rng`]), not from the schedule. Every variant in the registry
 //! must be launched by some case: a test sees to that.
 
+mod attention;
 mod bench;
 mod data;
 mod elementwise;
+mod gemm;
 mod logprobs;
 mod machine;
 mod moe;
 mod on_driver;
 mod page_copy;
+mod quant;
 mod rmsnorm;
 mod rope;
 mod sample;
@@ -60,6 +63,9 @@ pub fn cases() -> Vec<Case> {
     moe::cases(&mut list);
     sample::cases(&mut list);
     logprobs::cases(&mut list);
+    gemm::cases(&mut list);
+    quant::cases(&mut list);
+    attention::cases(&mut list);
     list
 }
 
