@@ -20,13 +20,22 @@ fn pacer(arguments: &[&str]) -> Command {
 fn start(arguments: &[&str]) -> (Child, String, BufReader<ChildStderr>) {
     let mut child = pacer(arguments).spawn().expect("started");
     let mut said = BufReader::new(child.stderr.take().expect("piped"));
-    loop {
-        let mut line = String::new();
-        assert!(said.read_line(&mut line).expect("text") > 0, "it ended before it was ready");
-        if let Some(address) = line.trim().strip_prefix("ready: http://") {
-            return (child, address.trim_end_matches('/').to_owned(), said);
-        }
+    match address(&mut said) {
+        Some(address) => (child, address, said),
+        None => panic!("it ended before it was ready: {:?}", child.wait()),
     }
+}
+
+/// What follows `ready: http://`, or nothing if the program ends before it says so.
+fn address(said: &mut BufReader<ChildStderr>) -> Option<String> {
+    let mut line = String::new();
+    while said.read_line(&mut line).expect("text") > 0 {
+        if let Some(address) = line.trim().strip_prefix("ready: http://") {
+            return Some(address.trim_end_matches('/').to_owned());
+        }
+        line.clear();
+    }
+    None
 }
 
 fn signal(child: &Child) {

@@ -240,7 +240,7 @@ fn timelines(rows: &[Value]) -> Vec<Plot> {
                   machine that warms up."
             .into(),
         x: ("time since the start (s)".into(), Scale::Linear),
-        y: (y.into(), Scale::Linear),
+        y: (y.into(), Scale::Log),
         series: series(place),
     };
     vec![

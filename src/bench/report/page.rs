@@ -181,7 +181,8 @@ fn validity(html: &mut String, rows: &[Value]) {
             if !std::mem::replace(&mut any, true) {
                 html.push_str(
                     "<div class=\"scroll\"><table><thead><tr><th>run</th><th>check</th>\
-                               <th>status</th><th>what was found</th></tr></thead><tbody>\n",
+                     <th>status</th><th style=\"text-align:left\">what was found</th></tr>\
+                     </thead><tbody>\n",
                 );
             }
             let text = |key: &str| escape(check[key].as_str().unwrap_or(""));

@@ -22,6 +22,9 @@ use crate::measure::interrupt::Interrupt;
 use crate::measure::json::JsonLines;
 use crate::measure::{date, machine};
 
+/// How long a launched server may take to load.
+const LOADING: Duration = Duration::from_secs(600);
+
 /// The whole command.
 pub fn command(flags: &BenchServing) -> Result<()> {
     flags.check()?;
@@ -32,6 +35,8 @@ pub fn command(flags: &BenchServing) -> Result<()> {
     let target = flags.target(&url)?;
     let mut file = output(flags)?;
     let patience = Duration::from_secs(flags.ready_check_timeout_sec as u64);
+    // A server that was just started has weights to load.
+    let patience = if launched.is_some() { patience.max(LOADING) } else { patience };
     if !patience.is_zero() {
         let ready = run::ready(&target, patience, &interrupt);
         if let Some(launched) = &mut launched {

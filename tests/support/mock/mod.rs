@@ -268,6 +268,8 @@ impl Loop {
                 }
                 Action::Endless => {
                     if let Some(client) = self.clients[place].as_mut() {
+                        // A chunk of 1 GiB, all of it one line.
+                        client.output.extend_from_slice(b"40000000\r\n");
                         client.endless = true;
                     }
                     self.flush(place);
