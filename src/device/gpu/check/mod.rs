@@ -29,12 +29,16 @@ pub use data::{Rng, Store};
 pub use machine::{Counted, Emulated, Geometry, Machine};
 pub use on_driver::OnDriver;
 
+use super::registry::Target;
+
 /// One shape of one kernel.
 pub struct Case {
     /// Kernel file and shape, e.g. `rmsnorm bf16 warp1 3x64`.
     pub name: String,
     /// Whether `cargo test` runs it too; the rest takes longer.
     pub quick: bool,
+    /// What a card must be to run it.
+    pub target: Target,
     pub run: Box<dyn Fn(&mut Bench) -> Result<(), String> + Send + Sync>,
 }
 
@@ -43,7 +47,13 @@ impl Case {
         name: String,
         run: impl Fn(&mut Bench) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        Case { name, quick: true, run: Box::new(run) }
+        Case { name, quick: true, target: Target::Sm80, run: Box::new(run) }
+    }
+
+    /// Keeps the case from cards that cannot run it.
+    pub fn needs(mut self, target: Target) -> Self {
+        self.target = target;
+        self
     }
 
     /// Leaves the case to `pacer kernels check`.
