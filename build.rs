@@ -1,6 +1,7 @@
 //! Build steps that need nothing but a C compiler driver: the commit for result rows, a check that
 //! the checked-in GPU code fits its sources, and on Linux a link against libc alone.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,6 +9,7 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     commit();
     kernels_are_fresh();
+    pack_kernels();
     cubins();
     if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu")
         && std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux")
@@ -46,6 +48,21 @@ fn kernels_are_fresh() {
     if !stale.is_empty() {
         let list = stale.join("\n  ");
         panic!("stale GPU code; make it with `cargo run -p pacer-gen` (gen/README.md):\n  {list}");
+    }
+}
+
+/// Writes each `gen/ptx/NAME.ptx` as zlib data to `OUT_DIR/NAME.ptx.z`, which the registry includes:
+/// PTX shrinks to a tenth.
+fn pack_kernels() {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    for module in pacer_gen::table::modules() {
+        let name = module.name();
+        let path = format!("gen/ptx/{name}.ptx");
+        let text = std::fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let mut packer = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        let packed = packer.write_all(&text).and_then(|()| packer.finish());
+        let packed = packed.unwrap_or_else(|e| panic!("{path}: {e}"));
+        std::fs::write(out.join(format!("{name}.ptx.z")), packed).expect("OUT_DIR can be written");
     }
 }
 

@@ -1,7 +1,7 @@
 Module {
     name: "add_sm80",
     target: Target::Sm80,
-    ptx: include_str!("../ptx/add_sm80.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/add_sm80.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm80_bf16_add_vec",

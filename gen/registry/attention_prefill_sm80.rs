@@ -1,7 +1,7 @@
 Module {
     name: "attention_prefill_sm80",
     target: Target::Sm80,
-    ptx: include_str!("../ptx/attention_prefill_sm80.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/attention_prefill_sm80.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm80_bf16_attention_prefill_32",

@@ -1,7 +1,7 @@
 Module {
     name: "gemm_wgmma_sm90a",
     target: Target::Sm90a,
-    ptx: include_str!("../ptx/gemm_wgmma_sm90a.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/gemm_wgmma_sm90a.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm90a_bf16_gemm_wgmma_128x128",

@@ -1,7 +1,7 @@
 Module {
     name: "grouped_gemm_sm80",
     target: Target::Sm80,
-    ptx: include_str!("../ptx/grouped_gemm_sm80.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/grouped_gemm_sm80.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm80_bf16_grouped_gemm_16x32",

@@ -1,7 +1,7 @@
 Module {
     name: "moe_combine_sm80",
     target: Target::Sm80,
-    ptx: include_str!("../ptx/moe_combine_sm80.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/moe_combine_sm80.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm80_bf16_moe_combine_vec",

@@ -1,7 +1,7 @@
 Module {
     name: "moe_topk_sm80",
     target: Target::Sm80,
-    ptx: include_str!("../ptx/moe_topk_sm80.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/moe_topk_sm80.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm80_f32_moe_topk",

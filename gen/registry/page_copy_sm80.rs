@@ -1,7 +1,7 @@
 Module {
     name: "page_copy_sm80",
     target: Target::Sm80,
-    ptx: include_str!("../ptx/page_copy_sm80.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/page_copy_sm80.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm80_b16_page_copy_vec",

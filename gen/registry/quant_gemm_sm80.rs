@@ -1,7 +1,7 @@
 Module {
     name: "quant_gemm_sm80",
     target: Target::Sm80,
-    ptx: include_str!("../ptx/quant_gemm_sm80.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/quant_gemm_sm80.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm80_bf16_q8_0_gemm_16x32",

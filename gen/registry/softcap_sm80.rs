@@ -1,7 +1,7 @@
 Module {
     name: "softcap_sm80",
     target: Target::Sm80,
-    ptx: include_str!("../ptx/softcap_sm80.ptx"),
+    packed: include_bytes!(concat!(env!("OUT_DIR"), "/softcap_sm80.ptx.z")),
     kernels: &[
         Kernel {
             symbol: "sm80_f32_softcap_vec",

@@ -7,8 +7,9 @@ use crate::table::Module;
 pub fn module(module: &Module, built: &Built) -> String {
     let name = module.name();
     let mut text = format!(
-        "Module {{\n    name: {name:?},\n    target: Target::{:?},\n    ptx: include_str!(\"../ptx/\
-         {name}.ptx\"),\n    kernels: &[\n",
+        "Module {{\n    name: {name:?},\n    target: Target::{:?},\n    \
+         packed: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.ptx.z\")),\n    \
+         kernels: &[\n",
         module.target
     );
     for (i, v) in module.variants.iter().enumerate() {

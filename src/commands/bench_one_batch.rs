@@ -418,6 +418,6 @@ fn load(flags: &ModelFlags, room: Room) -> Result<Box<dyn OneBatch>> {
     }
     let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = flags.threads.unwrap_or_else(cores);
-    let engine = load::engine(model, flags, &options)?;
+    let engine = load::engine_on(device.as_ref(), model, &options)?;
     Ok(Box::new(EngineBatch::new(engine, threads, room.output)))
 }

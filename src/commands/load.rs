@@ -143,10 +143,14 @@ pub fn model(flags: &ModelFlags) -> Result<Model> {
     Ok(model)
 }
 
-/// Puts `model` on the device, with a bar where a person can see it.
+/// Puts `model` on the device that the flags name.
 pub fn engine(model: Model, flags: &ModelFlags, options: &EngineOptions) -> Result<Engine> {
-    let device = device(flags)?;
+    engine_on(device(flags)?.as_ref(), model, options)
+}
+
+/// Puts `model` on `device`, with a bar where a person can see it.
+pub fn engine_on(device: &dyn Device, model: Model, options: &EngineOptions) -> Result<Engine> {
     let bar = Progress::new("loading weights, MiB");
     let mib = |bytes: u64| (bytes >> 20) as usize;
-    Engine::new(model, device.as_ref(), options, &mut |done, total| bar.set(mib(done), mib(total)))
+    Engine::new(model, device, options, &mut |done, total| bar.set(mib(done), mib(total)))
 }

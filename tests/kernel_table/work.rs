@@ -45,7 +45,7 @@ impl Bench {
 
     pub fn launch<P: Copy>(&mut self, symbol: &str, grid: [u32; 3], params: &P) -> Ran {
         let (of, kernel) = registry::kernel(symbol).expect("a kernel");
-        let module = Module::parse(of.ptx).expect("checked-in PTX");
+        let module = Module::parse(&of.ptx().expect("PTX")).expect("checked-in PTX");
         let spec = LaunchSpec {
             kernel: symbol,
             grid,

@@ -90,7 +90,7 @@ impl Kernels {
         let id = match self.modules.get(module.name) {
             Some(id) => *id,
             None => {
-                let loaded = self.driver.load_module(module.ptx).map_err(|e| {
+                let loaded = self.driver.load_module(&module.ptx()?).map_err(|e| {
                     Error::from(e).context(format!("kernel module {}", module.name))
                 })?;
                 self.modules.insert(module.name, loaded.module);

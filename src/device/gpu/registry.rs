@@ -1,6 +1,8 @@
 //! The kernels that ship: every module's PTX and every entry point in it, as the generator wrote
 //! them (gen/README.md).
 
+use std::io::Read;
+
 use super::abi;
 use crate::error::{Error, Result};
 
@@ -36,8 +38,9 @@ impl Target {
 pub struct Module {
     pub name: &'static str,
     pub target: Target,
-    /// Its text. The build has checked that it was made from the sources beside it.
-    pub ptx: &'static str,
+    /// Its text as zlib data ([`Module::ptx`]). The build has checked that it was made from the
+    /// sources beside it.
+    pub packed: &'static [u8],
     pub kernels: &'static [Kernel],
 }
 
@@ -69,6 +72,17 @@ pub static MODULES: &[Module] =
 pub static CUBINS: &[(&str, &str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/cubins.rs"));
 
 impl Module {
+    /// The PTX text.
+    ///
+    /// # Errors
+    /// If the program file is damaged.
+    pub fn ptx(&self) -> Result<String> {
+        let mut text = String::new();
+        let unpacked = flate2::read::ZlibDecoder::new(self.packed).read_to_string(&mut text);
+        unpacked.map_err(|e| Error::device(format!("kernel module {}: {e}", self.name)))?;
+        Ok(text)
+    }
+
     /// Machine code for a card, if this binary carries it.
     pub fn cubin(&self, card: &str) -> Option<&'static [u8]> {
         CUBINS
@@ -114,7 +128,7 @@ mod tests {
         assert_eq!(symbols.len(), count);
         for (module, kernel) in kernels() {
             assert!(kernel.symbol.starts_with(module.target.name()));
-            assert!(module.ptx.contains(&format!(".entry {}(", kernel.symbol)));
+            assert!(module.ptx().unwrap().contains(&format!(".entry {}(", kernel.symbol)));
             assert!(kernel.param_bytes > 0 && kernel.block <= 1024);
         }
         assert!(super::kernel("sm80_bf16_nothing").is_err());
@@ -123,7 +137,8 @@ mod tests {
     #[test]
     fn the_portable_modules_load_on_old_drivers() {
         for module in MODULES {
-            let version = module.ptx.lines().find_map(|l| l.strip_prefix(".version "));
+            let ptx = module.ptx().unwrap();
+            let version = ptx.lines().find_map(|l| l.strip_prefix(".version "));
             let most = if module.target == Target::Sm80 { "7.0" } else { "8.0" };
             assert!(version.is_some_and(|v| v <= most), "{} has {version:?}", module.name);
         }

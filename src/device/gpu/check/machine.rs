@@ -92,9 +92,10 @@ impl Emulated {
     /// Loads a module with a text of its PTX replaced; false if it has none such.
     pub fn replace(&mut self, module: &'static str, from: &str, to: &str) -> bool {
         let of = registry::MODULES.iter().find(|m| m.name == module).expect("a module");
-        let ptx = of.ptx.replace(from, to);
+        let original = of.ptx().expect("PTX");
+        let ptx = original.replace(from, to);
         self.modules.insert(of.name, Module::parse(&ptx).expect("PTX that loads"));
-        ptx != of.ptx
+        ptx != original
     }
 }
 
@@ -128,7 +129,8 @@ impl Machine for Emulated {
     ) -> Result<Option<Counted>, String> {
         let (of, _) = registry::kernel(kernel.symbol).map_err(|e| e.to_string())?;
         if !self.modules.contains_key(of.name) {
-            let module = Module::parse(of.ptx).map_err(|e| e.to_string())?;
+            let module = of.ptx().map_err(|e| e.to_string())?;
+            let module = Module::parse(&module).map_err(|e| e.to_string())?;
             self.modules.insert(of.name, module);
         }
         let spec = LaunchSpec {

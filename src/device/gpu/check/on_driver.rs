@@ -33,7 +33,8 @@ impl<'d> OnDriver<'d> {
         if let Some(id) = self.modules.get(of.name) {
             return Ok(*id);
         }
-        let loaded = self.driver.load_module(of.ptx).map_err(said)?;
+        let loaded =
+            self.driver.load_module(&of.ptx().map_err(|e| e.to_string())?).map_err(said)?;
         self.modules.insert(of.name, loaded.module);
         Ok(loaded.module)
     }
