@@ -218,12 +218,11 @@ fn plain(
     let traffic = Traffic { read: x + w + residual, written: m * n * o.y.store.bytes() };
     // A bias is read by every warp of a tile that needs it, which no formula is worth.
     launch(b, symbol, tile, &o, extras.act, (!extras.bias).then_some(traffic))?;
-    if k >= 512 {
-        if let Some(c) = b.counted
-            && c.wavefronts as f64 > 1.05 * c.wavefronts_least as f64
-        {
-            return Err(format!("{} passes over banks; {} do", c.wavefronts, c.wavefronts_least));
-        }
+    if k >= 512
+        && let Some(c) = b.counted
+        && c.wavefronts as f64 > 1.05 * c.wavefronts_least as f64
+    {
+        return Err(format!("{} passes over banks; {} do", c.wavefronts, c.wavefronts_least));
     }
     // A row of y that begins inside a sector is no fault of the kernel's.
     if tile.rows == 16 && k % 64 == 0 && o.y.stride % 16 == 0 {
