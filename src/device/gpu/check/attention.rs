@@ -1,5 +1,5 @@
-//! attention_decode.cu and attention_prefill.cu: against the formula, and against each other bit for
-//! bit; pages shuffled, slots beyond a sequence's end poisoned.
+//! attention_decode.cu and attention_prefill.cu: against the formula, and against each other bit
+//! for bit; pages shuffled, slots beyond a sequence's end poisoned.
 
 use super::{Bench, Case, Geometry, Matrix, Rng, Store};
 use crate::device::Span;
