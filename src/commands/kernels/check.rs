@@ -8,8 +8,9 @@ use serde_json::json;
 use super::super::{Run, out, values};
 use crate::choice;
 use crate::device::gpu::check::{self, Case, Emulated, Machine, OnDriver};
+use crate::device::gpu::driver::Driver;
 use crate::device::gpu::driver::cuda::Cuda;
-use crate::device::gpu::registry;
+use crate::device::gpu::registry::{self, Target};
 use crate::error::{Error, Kind, Result};
 
 choice! {
@@ -19,7 +20,7 @@ choice! {
 
 /// Checks the GPU kernels against their formulas in f64: remainders, strides, planted outliers,
 /// poisoned outputs; on the PTX machine also traffic, sectors and every finding under several
-/// schedules. Exit 1 if a check fails.
+/// schedules. Exit 1 if a check fails or, without --kernel, if a kernel was never launched.
 #[derive(FromArgs, ArgsInfo, Debug, Clone, PartialEq)]
 #[argh(help_triggers("--help"))]
 pub struct Check {
@@ -45,18 +46,39 @@ impl Run for Check {
 
     fn run(self) -> Result<()> {
         match self.device {
-            On::Emulated => self.all(&mut Emulated::default(), self.schedules as u64),
+            On::Emulated => self.all(&mut Emulated::default(), self.schedules as u64, |_| true),
             On::Cuda => {
                 let card = Cuda::open(0).map_err(|e| Error::device(e.to_string()))?;
-                self.all(&mut OnDriver::new(&card), 1)
+                let capability = card.card().capability;
+                self.all(&mut OnDriver::new(&card), 1, |t| t.runs_on(capability))
             }
         }
     }
 }
 
+/// # Errors
+/// No case launched some kernel of the registry that the machine runs.
+fn all_ran(launched: &BTreeSet<&str>, runs: impl Fn(Target) -> bool) -> Result<()> {
+    let missed: Vec<&str> = registry::kernels()
+        .filter(|(module, kernel)| runs(module.target) && !launched.contains(kernel.symbol))
+        .map(|(_, kernel)| kernel.symbol)
+        .collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    let what = format!("no case launched {} kernels: {}", missed.len(), missed.join(", "));
+    Err(Error::new(Kind::Device, what))
+}
+
 impl Check {
-    fn all(&self, machine: &mut dyn Machine, schedules: u64) -> Result<()> {
-        let wanted = |c: &Case| self.kernel.as_ref().is_none_or(|name| c.name.contains(name));
+    fn all(
+        &self,
+        machine: &mut dyn Machine,
+        schedules: u64,
+        runs: impl Fn(Target) -> bool,
+    ) -> Result<()> {
+        let named = |c: &Case| self.kernel.as_ref().is_none_or(|name| c.name.contains(name));
+        let wanted = |c: &Case| named(c) && runs(c.target);
         let cases: Vec<Case> = check::cases().into_iter().filter(wanted).collect();
         if cases.is_empty() {
             let name = self.kernel.as_deref().unwrap_or("");
@@ -78,9 +100,15 @@ impl Check {
                 launched.len()
             ))?;
         }
-        match failed {
-            0 => Ok(()),
-            n => Err(Error::new(Kind::Device, format!("{n} of {count} kernel checks fail"))),
+        if failed > 0 {
+            return Err(Error::new(
+                Kind::Device,
+                format!("{failed} of {count} kernel checks fail"),
+            ));
+        }
+        match self.kernel {
+            Some(_) => Ok(()),
+            None => all_ran(&launched, runs),
         }
     }
 
@@ -98,5 +126,20 @@ impl Check {
             None => out::line(format!("pass  {}", case.name)),
             Some(e) => out::line(format!("FAIL  {}: {e}", case.name)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_no_case_launches_is_named() {
+        let mut launched: BTreeSet<&str> = registry::kernels().map(|(_, k)| k.symbol).collect();
+        assert!(all_ran(&launched, |_| true).is_ok());
+        let left = launched.pop_first().expect("kernels");
+        let error = all_ran(&launched, |_| true).expect_err("one is missing").to_string();
+        assert!(all_ran(&launched, |t| t != Target::Sm80).is_ok(), "{left} is of sm80");
+        assert!(error.contains(&format!("no case launched 1 kernels: {left}")), "{error}");
     }
 }

@@ -9,14 +9,17 @@
 //! must come from a fixed seed ([`Rng`]), not from the schedule. Every variant in the registry
 //! must be launched by some case: a test sees to that.
 
+mod attention;
 mod bench;
 mod data;
 mod elementwise;
+mod gemm;
 mod logprobs;
 mod machine;
 mod moe;
 mod on_driver;
 mod page_copy;
+mod quant;
 mod rmsnorm;
 mod rope;
 mod sample;
@@ -26,12 +29,16 @@ pub use data::{Rng, Store};
 pub use machine::{Counted, Emulated, Geometry, Machine};
 pub use on_driver::OnDriver;
 
+use super::registry::Target;
+
 /// One shape of one kernel.
 pub struct Case {
     /// Kernel file and shape, e.g. `rmsnorm bf16 warp1 3x64`.
     pub name: String,
     /// Whether `cargo test` runs it too; the rest takes longer.
     pub quick: bool,
+    /// What a card must be to run it.
+    pub target: Target,
     pub run: Box<dyn Fn(&mut Bench) -> Result<(), String> + Send + Sync>,
 }
 
@@ -40,7 +47,13 @@ impl Case {
         name: String,
         run: impl Fn(&mut Bench) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        Case { name, quick: true, run: Box::new(run) }
+        Case { name, quick: true, target: Target::Sm80, run: Box::new(run) }
+    }
+
+    /// Keeps the case from cards that cannot run it.
+    pub fn needs(mut self, target: Target) -> Self {
+        self.target = target;
+        self
     }
 
     /// Leaves the case to `pacer kernels check`.
@@ -60,6 +73,9 @@ pub fn cases() -> Vec<Case> {
     moe::cases(&mut list);
     sample::cases(&mut list);
     logprobs::cases(&mut list);
+    gemm::cases(&mut list);
+    quant::cases(&mut list);
+    attention::cases(&mut list);
     list
 }
 
