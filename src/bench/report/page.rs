@@ -51,7 +51,8 @@ i.c0 { background: var(--c0) !important; } i.c1 { background: var(--c1) !importa
 i.c2 { background: var(--c2) !important; } i.c3 { background: var(--c3) !important; }
 i.c4 { background: var(--c4) !important; } i.c5 { background: var(--c5) !important; }
 i.c6 { background: var(--c6) !important; } i.c7 { background: var(--c7) !important; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; width: 100%; }
+.scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 18px; }
+table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line);
   white-space: nowrap; font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }

@@ -55,14 +55,17 @@ impl Parts {
             + self.answer_s
     }
 
-    /// Of the last `batch` requests in the events of a Chrome trace, or of all its steps if it
-    /// knows of no requests. `None`: it holds no whole step.
-    pub fn of_trace(events: &[Value], batch: usize) -> Option<Parts> {
-        let mut reads = requests(events, "read and tokenise");
-        reads.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let reads = reads.split_off(reads.len().saturating_sub(batch));
-        let received = reads.first().map(|r| r.0);
+    /// Of the last batch in the events of a Chrome trace (its prompts came with one request, so
+    /// they were received at one time), or of all steps if it knows of no requests. `None`: it
+    /// holds no whole step.
+    pub fn of_trace(events: &[Value]) -> Option<Parts> {
         let spans: Vec<Span> = events.iter().filter_map(span).collect();
+        let submits = spans.iter().filter(|s| s.name == "submit").map(|s| s.from);
+        let submitted = submits.max_by(f64::total_cmp);
+        let mut reads = requests(events, "read and tokenise");
+        reads.retain(|r| submitted.is_none_or(|at| r.0 <= at && r.1 >= at - 1.0));
+        // Where the reading was not recorded, the way begins with the engine.
+        let received = reads.iter().map(|r| r.0).max_by(f64::total_cmp).or(submitted);
         let later = |s: &&Span| received.is_none_or(|at| s.from >= at);
         let steps: Vec<&Span> =
             spans.iter().filter(later).filter(|s| s.name.starts_with("step[")).collect();
@@ -70,7 +73,8 @@ impl Parts {
         let end = steps.iter().map(|s| s.to).max_by(f64::total_cmp)?;
         let mut p = inside(&spans, &steps, begin, end);
         if let Some(received) = received {
-            let submitted = reads.iter().map(|r| r.1).fold(received, f64::max).min(begin);
+            let read = reads.iter().filter(|r| r.0 >= received).map(|r| r.1);
+            let submitted = read.fold(received, f64::max).min(begin);
             let tokenise: f64 = requests(events, "tokenise")
                 .iter()
                 .filter(|t| t.0 >= received)
@@ -199,6 +203,8 @@ mod tests {
     #[test]
     fn a_known_timeline() {
         let mut events = vec![
+            x("submit", 5, 0, 0, 0),
+            x("submit", 180, 0, 0, 0),
             // A batch before ours.
             x("step[DECODE bs=1]", 10, 20, 1, 0),
             x("forward", 12, 10, 1, 1),
@@ -217,9 +223,9 @@ mod tests {
         ];
         events.extend(request("read and tokenise", 0, 2, 5));
         events.extend(request("read and tokenise", 1, 100, 140));
-        events.extend(request("read and tokenise", 2, 110, 180));
+        events.extend(request("read and tokenise", 2, 100, 180));
         events.extend(request("tokenise", 2, 120, 150));
-        let p = Parts::of_trace(&events, 2).unwrap();
+        let p = Parts::of_trace(&events).unwrap();
         let us = |s: f64| (s * 1e6).round();
         assert_eq!((us(p.read_s), us(p.tokenise_s), us(p.queue_s)), (50.0, 30.0, 20.0));
         assert_eq!((us(p.prefill_s), us(p.decode_s)), (150.0, 40.0));
@@ -227,13 +233,13 @@ mod tests {
         assert_eq!((us(p.sampling_s), us(p.scheduling_s)), (10.0, 11.0));
         assert_eq!((us(p.between_s), us(p.answer_s)), (59.0, 20.0));
         assert_eq!(us(p.span_s()), 390.0, "from the first byte read to the last written");
-        assert_eq!(Parts::of_trace(&[], 2), None);
+        assert_eq!(Parts::of_trace(&[]), None);
     }
 
     #[test]
     fn a_timeline_without_requests_is_all_steps() {
         let events = [x("step[DECODE bs=1]", 10, 20, 1, 0), x("forward", 12, 10, 1, 1)];
-        let p = Parts::of_trace(&events, 4).unwrap();
+        let p = Parts::of_trace(&events).unwrap();
         assert_eq!((p.read_s, p.queue_s, p.answer_s), (0.0, 0.0, 0.0));
         assert!((p.span_s() - 20e-6).abs() < 1e-12);
         assert!((p.clone().and(&p).decode_s - 20e-6).abs() < 1e-12);

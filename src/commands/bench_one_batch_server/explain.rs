@@ -53,8 +53,7 @@ impl BenchOneBatchServer {
             })?;
             let folder = Folder::new()?;
             let row = self.fixed(served, &folder)?;
-            let batch = served["batch_size"].as_u64().unwrap_or(1) as usize;
-            let of = |stage: &str| Parts::of_trace(&folder.trace(stage)?, batch);
+            let of = |stage: &str| Parts::of_trace(&folder.trace(stage)?);
             let prefill = of("prefill").ok_or_else(|| failed("no timeline of the static prefill"));
             let fixed = prefill?.and(&of("decode").unwrap_or_default());
             let times = gap::of_static(&row).zip(served["latency"].as_f64());
@@ -107,11 +106,11 @@ impl BenchOneBatchServer {
             .args(self.own_flags().unwrap_or_default())
             .env("PACER_PROFILER_DIR", &folder.0)
             .stdin(std::process::Stdio::null())
-            .stderr(std::process::Stdio::inherit())
             .output()
             .map_err(|e| failed(e.to_string()))?;
         if !output.status.success() {
-            return Err(failed(output.status.to_string()));
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(failed(format!("{}: {}", output.status, said.trim())));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let row = text.lines().rev().find_map(|l| serde_json::from_str(l).ok());

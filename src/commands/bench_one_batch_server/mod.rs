@@ -39,10 +39,10 @@ choice! {
 /// of batch size, input and output length is measured; results are printed and appended to a file.
 #[derive(argh::FromArgs, argh::ArgsInfo, Debug, Clone, PartialEq)]
 #[argh(help_triggers("--help"))]
-#[argh(note = "Flags and keys as SGLang's bench_one_batch_server. The batch goes as one request. \
-    Prompts go as token ids. Not there: LoRA, images, the data sets mmmu and longbench_v2, --profile; \
-    --input-len-step-percentage and --parallel-batch, which do nothing in SGLang either. Exit \
-    codes: 0 done, 1 failed, 2 usage, 4 not valid (--strict), 130 interrupted.")]
+#[argh(note = "Flags and keys as SGLang's bench_one_batch_server. The batch goes as one request, \
+    its prompts as token ids. Not there: LoRA, images, the data sets mmmu and longbench_v2, \
+    --profile; --input-len-step-percentage and --parallel-batch, which do nothing in SGLang \
+    either. Exit codes: 0 done, 1 failed, 2 usage, 4 not valid (--strict), 130 interrupted.")]
 pub struct BenchOneBatchServer {
     /// name copied into each row (default default)
     #[argh(option, arg_name = "NAME", default = "String::from(\"default\")")]

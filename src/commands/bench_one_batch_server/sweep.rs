@@ -229,7 +229,7 @@ impl<'a> Sweep<'a> {
             let machine = watch.finish();
             latencies.push(f.latency);
             if self.flags.static_vs_served {
-                self.timelines.push(self.timeline(case, f.latency));
+                self.timelines.push(self.timeline(f.latency));
             }
             let counted = counters::read(&self.target).zip(before).map(|(a, b)| a.since(&b));
             let hits = counted.and_then(|c| {
@@ -262,13 +262,13 @@ impl<'a> Sweep<'a> {
     }
 
     /// What the server's flight recorder holds of the batch that has just ended.
-    fn timeline(&self, case: Case, latency: f64) -> Option<Parts> {
+    fn timeline(&self, latency: f64) -> Option<Parts> {
         let body = json!({ "last_s": latency + 1.0 }).to_string();
         let patience = Duration::from_secs(60);
         let answer =
             plain::call(&self.target, "POST", "/dump_profile", body.as_bytes(), patience).ok()?;
         let file = answer.json()?["files"][0].as_str().map(PathBuf::from)?;
-        let parts = Parts::of_trace(&events(&file)?, case.batch_size);
+        let parts = Parts::of_trace(&events(&file)?);
         // The server is ours, and so are its files.
         let name = file.to_string_lossy();
         let _ = std::fs::remove_file(name.replace(".trace.json.gz", ".summary.json"));
