@@ -124,7 +124,8 @@ impl<A> PackedRow<'_, A> {
 pub struct Codes {
     /// `[block][octet][8 steps][2][8 rows][2]`: of a step's 4 columns the even, then the odd ones.
     pub q: [i16; INT_CHUNK * PANEL],
-    /// The same codes, if unsigned, as `[block][octet][8 steps][8 rows][4]`: one of the two is used.
+    /// The same codes, if unsigned, as `[block][octet][8 steps][8 rows][4]`: one of the two is in
+    /// use.
     pub bytes: [u8; INT_CHUNK * PANEL],
     /// `[block][1 or 2 halves][16]`.
     pub d: [f32; 2 * INT_CHUNK / BLOCK * PANEL],

@@ -225,7 +225,8 @@ fn quantise_to(
     }
 }
 
-/// `(d, 1/d)` from the bits of the largest magnitude of a block, which becomes `most`. As bits, NaN is larger than
+/// `(d, 1/d)` from the bits of the largest magnitude of a block, which becomes `most`. As bits,
+/// NaN is larger than
 /// infinity is larger than every number, so one comparison finds what cannot be quantised: such
 /// a block gets a NaN scale, which the products carry on.
 pub fn block_scale(max_bits: u32, most: f32) -> (f32, f32) {
