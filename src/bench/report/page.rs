@@ -55,7 +55,8 @@ i.c6 { background: var(--c6) !important; } i.c7 { background: var(--c7) !importa
 table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line);
   white-space: nowrap; font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; } th:first-child, td:first-child { text-align: left; }
+th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; }
 .pass { color: var(--good); } .warn { color: var(--warn); } .fail { color: var(--bad); }
 details { margin-top: 8px; } code { font-size: 13px; overflow-wrap: anywhere; }
 ";
