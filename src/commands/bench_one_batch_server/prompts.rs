@@ -52,7 +52,7 @@ impl<'a> Prompts<'a> {
         };
         let mut prompts = Prompts { flags, vocab, codec, fixed: None, batches: 0 };
         if let Some(path) = &flags.fixed_prompt_file {
-            prompts.fixed = Some(prompts.from_file(path)?);
+            prompts.fixed = Some(prompts.fixed_prompt(path)?);
         }
         if !prompts.random() && (flags.input_len.len() > 1 || !flags.input_len_list.is_empty()) {
             let error = "--input-len: the data set has lengths of its own; give it once at most";
@@ -67,7 +67,7 @@ impl<'a> Prompts<'a> {
         self.fixed.is_none() && matches!(name, BatchData::Random | BatchData::RandomIds)
     }
 
-    fn from_file(&self, path: &str) -> Result<Vec<u32>> {
+    fn fixed_prompt(&self, path: &str) -> Result<Vec<u32>> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, &e))?;
         let Some(codec) = &self.codec else { return Ok(Vec::new()) };
         let text = if self.flags.apply_chat_template { codec.chat(&text)? } else { text };
