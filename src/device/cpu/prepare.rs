@@ -1,4 +1,4 @@
-//! Loads a plan: packs matrices, reads vectors, computes rotary tables.
+//! Loads a plan: packs matrices, reads vectors.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::CpuOptions;
 use super::attention::Attention;
 use super::decode::{find, vector};
-use super::matmul::{self, Mode, PackPart, PackedMatrix, Scratch};
-use super::ops::rope::Angles;
+use super::matmul::{self, Arena, Mode, PackPart, PackedMatrix, Scratch};
 use super::pool::Pool;
 use super::simd::Isa;
 use crate::device::Limits;
@@ -26,7 +25,6 @@ pub struct Model {
     pub mode: Mode,
     /// Ops as they run: some at once with their neighbour.
     pub steps: Vec<Step>,
-    pub angles: Vec<Angles>,
     pub vectors: Vec<Vec<f32>>,
     packed: Vec<PackedMatrix>,
     /// Index into `packed` of each of the plan's matrices: tied weights are packed once.
@@ -61,7 +59,6 @@ impl Model {
             isa: options.isa,
             mode: options.mode,
             steps: fuse(plan),
-            angles: Vec::new(),
             vectors: Vec::new(),
             packed: Vec::new(),
             packed_of: Vec::new(),
@@ -70,9 +67,6 @@ impl Model {
         model.pack_matrices(weights, options.weights, progress)?;
         for v in &plan.vectors {
             model.vectors.push(vector(weights, &v.parts)?);
-        }
-        for rope in &plan.ropes {
-            model.angles.push(Angles::new(rope, limits.context, &model.pool)?);
         }
         weights.check()?;
         Ok(model)
@@ -95,12 +89,17 @@ impl Model {
         let mut seen: HashMap<&[Part], usize> = HashMap::new();
         let unique = self.plan.matrices.iter().filter(|m| seen.insert(&m.parts, 0).is_none());
         let (mut done, total) = (0, unique.map(stored).sum());
+        // A little more than the file has: some types grow, and matrices begin on cache lines.
+        let room = usize::try_from(total + total / 32).unwrap_or(0);
+        let mut arena = Arena::new(if target.is_none() { room } else { 0 });
         seen.clear();
         for matrix in &self.plan.matrices {
             let index = match seen.get(matrix.parts.as_slice()) {
                 Some(index) => *index,
                 None => {
-                    self.packed.push(pack(matrix, weights, &self.pool, target)?);
+                    self.packed.push(pack(&mut arena, matrix, weights, &self.pool, target)?);
+                    // The packed copy is what steps read.
+                    matrix.parts.iter().for_each(|part| weights.release(&part.tensor));
                     done += stored(matrix);
                     progress(done, total);
                     self.packed.len() - 1
@@ -141,7 +140,7 @@ impl Model {
     pub fn bytes(&self) -> u64 {
         let matrices: u64 = self.packed.iter().map(|m| m.bytes() as u64).sum();
         let vectors: usize = self.vectors.iter().map(|v| v.len() * 4).sum();
-        matrices + vectors as u64 + self.angles.iter().map(Angles::bytes).sum::<u64>()
+        matrices + vectors as u64
     }
 
     /// The stored type with most bytes.
@@ -156,6 +155,7 @@ impl Model {
 }
 
 fn pack(
+    arena: &mut Arena,
     matrix: &Matrix,
     weights: &Weights,
     pool: &Pool,
@@ -169,7 +169,8 @@ fn pack(
     let tensors = tensors?;
     let parts: Vec<PackPart> =
         tensors.iter().map(|tensor| PackPart { tensor, rows: tensor.shape[0] }).collect();
-    PackedMatrix::pack(&parts, matrix.cols, pool, target).map_err(|e| e.context(&matrix.name))
+    PackedMatrix::pack_in(arena, &parts, matrix.cols, pool, target)
+        .map_err(|e| e.context(&matrix.name))
 }
 
 /// Pairs each residual addition with the norm that follows it.

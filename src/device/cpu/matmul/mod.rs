@@ -21,6 +21,7 @@ mod scalar;
 mod scratch;
 
 pub use kernels::Isa;
+pub use memory::Arena;
 pub use pack::{PackPart, PackedMatrix};
 pub use product::{Mode, matmul};
 pub use scratch::Scratch;
