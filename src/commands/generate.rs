@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
 
+use super::model_flags::DeviceChoice;
 use super::{Run, load, out};
 use crate::engine::Engine;
 use crate::engine::collect::{About, Collected};
@@ -151,6 +152,10 @@ with_model_flags! {
 /// Rows of logits that one step computes for prompt log-probabilities.
 const LOGIT_ROWS: usize = 256;
 
+/// Cache tokens on the PTX machine, which backs a card's memory with the host's at once; its steps
+/// take too long for more.
+const EMULATED_TOKENS: usize = 2048;
+
 impl Run for Generate {
     const NAME: &'static str = "generate";
 
@@ -165,6 +170,9 @@ impl Run for Generate {
         let mut options = load::engine_options(&flags);
         if self.logprob_start().is_some() {
             options.logit_rows = Some(LOGIT_ROWS);
+        }
+        if flags.device == DeviceChoice::Emulated {
+            options.total_tokens.get_or_insert(EMULATED_TOKENS);
         }
         // The tokenizer is built while weights are packed: how long prompts are is not known yet,
         // and need not be, since a cache takes memory as far as it is written to.
