@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::CpuOptions;
 use super::attention::Attention;
 use super::decode::{find, vector};
-use super::matmul::{self, Arena, Mode, PackPart, PackedMatrix, Scratch};
+use super::matmul::{self, Mode, PackPart, PackedMatrix, Scratch};
 use super::pool::Pool;
 use super::simd::Isa;
 use crate::device::Limits;
@@ -89,15 +89,12 @@ impl Model {
         let mut seen: HashMap<&[Part], usize> = HashMap::new();
         let unique = self.plan.matrices.iter().filter(|m| seen.insert(&m.parts, 0).is_none());
         let (mut done, total) = (0, unique.map(stored).sum());
-        // A little more than the file has: some types grow, and matrices begin on cache lines.
-        let room = usize::try_from(total + total / 32).unwrap_or(0);
-        let mut arena = Arena::new(if target.is_none() { room } else { 0 });
         seen.clear();
         for matrix in &self.plan.matrices {
             let index = match seen.get(matrix.parts.as_slice()) {
                 Some(index) => *index,
                 None => {
-                    self.packed.push(pack(&mut arena, matrix, weights, &self.pool, target)?);
+                    self.packed.push(pack(matrix, weights, &self.pool, target)?);
                     // The packed copy is what steps read.
                     matrix.parts.iter().for_each(|part| weights.release(&part.tensor));
                     done += stored(matrix);
@@ -155,7 +152,6 @@ impl Model {
 }
 
 fn pack(
-    arena: &mut Arena,
     matrix: &Matrix,
     weights: &Weights,
     pool: &Pool,
@@ -169,8 +165,7 @@ fn pack(
     let tensors = tensors?;
     let parts: Vec<PackPart> =
         tensors.iter().map(|tensor| PackPart { tensor, rows: tensor.shape[0] }).collect();
-    PackedMatrix::pack_in(arena, &parts, matrix.cols, pool, target)
-        .map_err(|e| e.context(&matrix.name))
+    PackedMatrix::pack(&parts, matrix.cols, pool, target).map_err(|e| e.context(&matrix.name))
 }
 
 /// Pairs each residual addition with the norm that follows it.

@@ -1,102 +1,72 @@
-//! Memory of packed weights, and disjoint mutable pieces of a buffer for threads.
+//! Aligned memory for panels and scratch, and disjoint mutable pieces of it for threads.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
-use memmap2::MmapMut;
-
+use super::mapping::{self, Mapping};
 use crate::error::{Error, Result};
 
 /// Alignment of every buffer: a cache line.
 const ALIGN: usize = 64;
-/// From this size on, memory is aligned to huge pages and the kernel is asked for them: a
-/// matrix product walks gigabytes, and 4 KiB pages cost it translations.
-const HUGE: usize = 2 << 20;
+/// From this size on, buffers share mappings of huge pages.
+const LARGE: usize = 64 << 10;
 
-/// Zeroed bytes on a cache line boundary, cut from an [`Arena`].
+/// Zeroed bytes on a cache line boundary.
 #[derive(Debug)]
 pub struct Bytes {
-    region: Arc<Region>,
-    start: usize,
+    data: NonNull<u8>,
     len: usize,
+    owner: Owner,
 }
 
+#[derive(Debug)]
+enum Owner {
+    Heap(Layout),
+    /// Kept so that the memory lives; others' buffers lie in it too.
+    #[expect(dead_code, reason = "held, not read")]
+    Shared(Arc<Mapping>),
+}
+
+// SAFETY: `Bytes` owns its memory, in a mapping its part alone, and has no interior mutability.
+unsafe impl Send for Bytes {}
+// SAFETY: as above.
+unsafe impl Sync for Bytes {}
+
 impl Bytes {
-    fn as_ptr(&self) -> *mut u8 {
-        // SAFETY: `start` is inside the region, or at its end if `len` is 0.
-        unsafe { self.region.map.as_ptr().add(self.start).cast_mut() }
+    /// # Errors
+    /// If memory runs out.
+    pub fn zeroed(len: usize) -> Result<Bytes> {
+        if len >= LARGE
+            && let Some((mapping, data)) = mapping::part(len, ALIGN)
+        {
+            return Ok(Bytes { data, len, owner: Owner::Shared(mapping) });
+        }
+        let no_memory = || Error::limit(format!("no memory for {len} bytes of weights or scratch"));
+        let layout = Layout::from_size_align(len.max(1), ALIGN).map_err(|_| no_memory())?;
+        // SAFETY: the layout's size is not zero.
+        let data = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(no_memory)?;
+        Ok(Bytes { data, len, owner: Owner::Heap(layout) })
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: `len` bytes of the region, initialised by the system, that no other buffer has
-        // and that live as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
+        // SAFETY: `len` initialised bytes that live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 
     /// The buffer as pieces of `chunk` bytes for threads.
     pub fn chunks(&mut self, chunk: usize) -> Chunks<'_, u8> {
-        Chunks { data: self.as_ptr(), len: self.len, chunk, of: PhantomData }
+        Chunks { data: self.data.as_ptr(), len: self.len, chunk, of: PhantomData }
     }
 }
 
-/// One range of address space that buffers are cut from, one after another, on huge pages:
-/// matrices of a few hundred KiB, each allocated alone, would take a page fault and later a
-/// translation for every 4 KiB. Memory is taken when it is first written to.
-#[derive(Debug, Default)]
-pub struct Arena {
-    /// Bytes that the next region is to hold.
-    wanted: usize,
-    region: Option<Arc<Region>>,
-    used: usize,
-}
-
-/// Mapped memory, never touched as a whole: only through the buffers cut from it.
-#[derive(Debug)]
-struct Region {
-    map: MmapMut,
-}
-
-impl Arena {
-    /// For buffers of `bytes` in all; more are taken where that was too few.
-    pub fn new(bytes: usize) -> Arena {
-        Arena { wanted: bytes, region: None, used: 0 }
-    }
-
-    /// A new buffer.
-    ///
-    /// # Errors
-    /// If memory runs out.
-    pub fn zeroed(&mut self, len: usize) -> Result<Bytes> {
-        let room = self.region.as_ref().filter(|r| r.map.len() - self.used >= len);
-        let region = match room {
-            Some(region) => Arc::clone(region),
-            None => {
-                let (region, start) = Region::new(len.max(self.wanted))?;
-                (self.used, self.wanted) = (start, 0);
-                self.region = Some(Arc::clone(&region));
-                region
-            }
-        };
-        let start = self.used;
-        self.used = (start + len).next_multiple_of(ALIGN).min(region.map.len());
-        Ok(Bytes { region, start, len })
-    }
-}
-
-impl Region {
-    /// A region of `len` bytes, and where it begins.
-    fn new(len: usize) -> Result<(Arc<Region>, usize)> {
-        let no_memory = || Error::limit(format!("no memory for {len} bytes of weights"));
-        let huge = len >= HUGE;
-        let all = len.checked_add(if huge { HUGE } else { ALIGN }).ok_or_else(no_memory)?;
-        let map = MmapMut::map_anon(all).map_err(|_| no_memory())?;
-        let start = if huge { map.as_ptr().align_offset(HUGE) } else { 0 };
-        #[cfg(target_os = "linux")]
-        if huge {
-            // Advice: a refusal changes nothing.
-            let _ = map.advise(memmap2::Advice::HugePage);
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        if let Owner::Heap(layout) = self.owner {
+            // SAFETY: allocated in `zeroed` with this layout.
+            unsafe { dealloc(self.data.as_ptr(), layout) };
         }
-        Ok((Arc::new(Region { map }), start))
     }
 }
 
@@ -137,29 +107,5 @@ impl<'a, T> Chunks<'a, T> {
     /// The first element; what is done with it is the caller's promise, as for [`Self::take`].
     pub fn as_ptr(&self) -> *mut T {
         self.data
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn buffers_are_zero_aligned_and_apart() {
-        for wanted in [0, 1000, 5 << 20] {
-            let mut arena = Arena::new(wanted);
-            let mut all: Vec<Bytes> =
-                [1, 64, 0, 700, 3 << 20].map(|len| arena.zeroed(len).unwrap()).into();
-            for bytes in &mut all {
-                assert_eq!(bytes.as_slice().as_ptr().align_offset(ALIGN), 0);
-                assert!(bytes.as_slice().iter().all(|b| *b == 0));
-                let len = bytes.as_slice().len();
-                let chunks = bytes.chunks(len);
-                // SAFETY: the only piece taken.
-                unsafe { chunks.take(0) }.fill(7);
-            }
-            drop(arena);
-            assert!(all.iter().all(|bytes| bytes.as_slice().iter().all(|b| *b == 7)));
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::interleave;
 use super::layout::{self, BLOCK, OCTET, PANEL};
-use super::memory::{Arena, Bytes};
+use super::memory::Bytes;
 use crate::device::cpu::pool::Pool;
 use crate::error::{Error, Result};
 use crate::types::Dtype;
@@ -56,20 +56,6 @@ impl PackedMatrix {
         pool: &Pool,
         target: Option<Dtype>,
     ) -> Result<PackedMatrix> {
-        PackedMatrix::pack_in(&mut Arena::default(), parts, cols, pool, target)
-    }
-
-    /// As [`PackedMatrix::pack`], in memory of `arena`.
-    ///
-    /// # Errors
-    /// As [`PackedMatrix::pack`].
-    pub fn pack_in(
-        arena: &mut Arena,
-        parts: &[PackPart<'_>],
-        cols: usize,
-        pool: &Pool,
-        target: Option<Dtype>,
-    ) -> Result<PackedMatrix> {
         let stored = |dtype: Dtype| match target {
             Some(t) if !t.is_quantised() && !dtype.is_quantised() => t,
             _ => dtype,
@@ -78,7 +64,7 @@ impl PackedMatrix {
         let mut rows = 0;
         for run in parts.chunk_by(|a, b| stored(a.tensor.dtype) == stored(b.tensor.dtype)) {
             let Some(first) = run.first() else { continue };
-            let section = pack_section(arena, run, rows, (cols, stored(first.tensor.dtype)), pool)?;
+            let section = pack_section(run, rows, cols, stored(first.tensor.dtype), pool)?;
             rows += section.rows;
             sections.push(section);
         }
@@ -155,10 +141,10 @@ fn code_value(dtype: Dtype, code: u8) -> f32 {
 }
 
 fn pack_section(
-    arena: &mut Arena,
     parts: &[PackPart<'_>],
     first_row: usize,
-    (cols, dtype): (usize, Dtype),
+    cols: usize,
+    dtype: Dtype,
     pool: &Pool,
 ) -> Result<Section> {
     let mut rows = 0;
@@ -171,7 +157,7 @@ fn pack_section(
     let bytes = panel_bytes
         .checked_mul(panels)
         .ok_or_else(|| Error::limit(format!("a matrix [{rows}, {cols}] overflows memory")))?;
-    let mut data = arena.zeroed(bytes)?;
+    let mut data = Bytes::zeroed(bytes)?;
     if panel_bytes > 0 {
         let out = data.chunks(panel_bytes);
         pool.for_each(panels, 4, &|_, range| {
