@@ -25,6 +25,9 @@ pub struct Tokenizer {
     eos: Vec<TokenId>,
 }
 
+/// An encoder and all tokens with their ids, or why there is none.
+type Made = std::result::Result<(tokenizers::Tokenizer, Vec<Entry>), String>;
+
 impl Tokenizer {
     /// From a checkpoint folder (or the path of its tokenizer.json), with special tokens from
     /// tokenizer_config.json and special_tokens_map.json, and end-of-text ids from
@@ -87,7 +90,7 @@ impl Tokenizer {
     /// Runs `make`, guarded, for the encoder and all tokens with their ids; of two tokens with
     /// one id the later holds.
     fn make(
-        make: impl FnOnce() -> std::result::Result<(tokenizers::Tokenizer, Vec<Entry>), String> + Send,
+        make: impl FnOnce() -> Made + Send,
         decoder: &Value,
         special: SpecialTokens,
     ) -> Result<Self> {
