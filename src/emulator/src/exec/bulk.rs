@@ -311,6 +311,7 @@ impl Ctx<'_> {
         let mut known = (**self.warp.clock(self.warp.mask.trailing_zeros() % 32)).clone();
         known.seen.iter_mut().for_each(|e| *e = 0);
         known.proxied.iter_mut().for_each(|e| *e = 0);
+        known.reach = None;
         known.learn(engine, epoch);
         self.warp.acquire(self.warp.mask, &known);
     }
@@ -453,6 +454,6 @@ impl Ctx<'_> {
 /// A fault of an operation at the time when it is performed.
 fn late(rule: Rule, message: String, op: &AsyncOp, c: &Ctx<'_>) -> Box<Stop> {
     let actor = c.warp.base + op.lane;
-    let others = vec![Other { actor, pc: op.pc }];
+    let others = vec![Other::near(actor, op.pc)];
     Box::new(Stop { rule, message, lane: Some(op.lane), others })
 }

@@ -11,6 +11,7 @@ use super::warp::Warp;
 use crate::error::{Actor, Fault, Place, Rule};
 use crate::isa::Kernel;
 use crate::memory::Memory;
+use crate::memory::reach::Flags;
 use crate::memory::shadow::Clock;
 use crate::memory::shared::Shared;
 use crate::memory::touched::Touched;
@@ -101,7 +102,9 @@ pub fn launch(
         budget: spec.budget,
         touched: Touched::new(memory),
         launch: memory.begin_launch(),
-        global_races: spec.checks.races && !k.orders_memory,
+        global_races: spec.checks.races,
+        flags: Flags::default(),
+        wide: super::step::wide(),
     };
     run_grid(module, &env, spec.threads)
 }
@@ -154,7 +157,7 @@ fn run_grid(module: &Module, env: &Env<'_>, threads: usize) -> Result<Report, Bo
     let stalled: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
     let result: Results = Mutex::new(Default::default());
     let finished = AtomicU64::new(0);
-    let work = || worker(module, env, (per, total), (&next, &finished), &stalled, &result);
+    let work = || worker(module, env, total, (&next, &finished), &stalled, &result);
     if workers == 1 {
         work();
     } else {
@@ -178,24 +181,44 @@ fn run_grid(module: &Module, env: &Env<'_>, threads: usize) -> Result<Report, Bo
 
 type Results = Mutex<(Report, Option<(u64, Box<Fault>)>)>;
 
+/// Clusters begun and not ended, beyond which a seeded schedule goes on with those first.
+const ACTIVE: usize = 8;
+
+/// The next cluster to run: a new one if there is any, else one that others may have something
+/// for. A drawn number takes either, while somebody gets on.
+fn take(
+    env: &Env<'_>,
+    total: u64,
+    next: &AtomicU64,
+    stalled: &Mutex<Vec<Cluster>>,
+    draw: Option<u64>,
+) -> Option<Cluster> {
+    let mut waiting = stalled.lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(draw) = draw
+        && !waiting.is_empty()
+        && (waiting.len() >= ACTIVE || draw & 1 == 1)
+    {
+        let at = (draw >> 1) as usize % waiting.len();
+        return Some(waiting.remove(at));
+    }
+    let n = next.fetch_add(1, Ordering::AcqRel);
+    if n < total { Some(make_cluster(env, n)) } else { waiting.pop() }
+}
+
 /// Takes clusters until none is left; clusters that poll global memory take turns.
 fn worker(
     module: &Module,
     env: &Env<'_>,
-    (per, total): ([u32; 3], u64),
+    total: u64,
     (next, finished): (&AtomicU64, &AtomicU64),
     stalled: &Mutex<Vec<Cluster>>,
     result: &Results,
 ) {
-    let mut idle = 0u32;
+    let (mut idle, mut turn) = (0u32, env.seed);
     while finished.load(Ordering::Acquire) < total {
-        let n = next.fetch_add(1, Ordering::AcqRel);
-        let cluster = if n < total {
-            Some(make_cluster(env, per, n))
-        } else {
-            stalled.lock().unwrap_or_else(|e| e.into_inner()).pop()
-        };
-        let Some(mut cluster) = cluster else {
+        turn = turn.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let draw = (env.seed != 0 && idle == 0).then_some(turn >> 33);
+        let Some(mut cluster) = take(env, total, next, stalled, draw) else {
             std::thread::yield_now();
             continue;
         };
@@ -206,6 +229,10 @@ fn worker(
                 idle = 0;
                 finish(&cluster, result);
                 finished.fetch_add(1, Ordering::AcqRel);
+            }
+            Ok(Status::Paused) => {
+                idle = 0;
+                stalled.lock().unwrap_or_else(|e| e.into_inner()).insert(0, cluster);
             }
             Ok(Status::Stalled) => {
                 idle = if cluster.version > before + 1 { 0 } else { idle + 1 };
@@ -259,6 +286,10 @@ fn describe(module: &Module, env: &Env<'_>, cluster: &Cluster, broken: &Broken) 
     let others = broken.stop.others.iter().map(|o| {
         let from = if o.actor == u32::MAX { base + lane } else { o.actor };
         let mut other = self::actor(module, env, cluster, from, o.pc);
+        if let Some(far) = o.cluster {
+            let rank = cluster.rank_of(from);
+            other.block = env.block_of(far, rank);
+        }
         if o.actor == u32::MAX {
             other.thread = None;
         }
@@ -275,9 +306,8 @@ fn describe(module: &Module, env: &Env<'_>, cluster: &Cluster, broken: &Broken) 
 
 fn actor(module: &Module, env: &Env<'_>, cluster: &Cluster, id: u32, pc: u32) -> Actor {
     let threads = cluster.blocks[0].threads;
-    let all = threads * cluster.blocks.len() as u32;
-    let (rank, thread) =
-        if id >= all { (id - all, None) } else { (id / threads, Some(id % threads)) };
+    let rank = cluster.rank_of(id);
+    let thread = (id < threads * cluster.blocks.len() as u32).then_some(id % threads);
     let block = cluster.blocks.get(rank as usize).map_or([0; 3], |b| b.index);
     let [x, y, _] = env.block;
     let thread = thread.map(|t| [t % x, t / x % y, t / (x * y)]);
@@ -293,20 +323,14 @@ fn place(module: &Module, k: &Kernel, pc: u32) -> Place {
     Place { line: instr.line, source }
 }
 
-fn make_cluster(env: &Env<'_>, per: [u32; 3], n: u64) -> Cluster {
-    let at = [
-        (n % u64::from(per[0])) as u32,
-        (n / u64::from(per[0]) % u64::from(per[1])) as u32,
-        (n / u64::from(per[0]) / u64::from(per[1])) as u32,
-    ];
+fn make_cluster(env: &Env<'_>, n: u64) -> Cluster {
+    let number = n.min(u64::from(u32::MAX)) as u32;
     let threads: u32 = env.block.iter().product();
     let ranks: u32 = env.cluster.iter().product();
     let actors = (threads * ranks + ranks) as usize;
     let (mut blocks, mut warps) = (Vec::new(), Vec::new());
     for rank in 0..ranks {
-        let [cx, cy, _] = env.cluster;
-        let inside = [rank % cx, rank / cx % cy, rank / (cx * cy)];
-        let index = [0, 1, 2].map(|i| at[i] * env.cluster[i] + inside[i]);
+        let index = env.block_of(number, rank);
         blocks.push(Block {
             rank: rank as usize,
             index,
@@ -320,7 +344,7 @@ fn make_cluster(env: &Env<'_>, per: [u32; 3], n: u64) -> Cluster {
         }
     }
     let mut cluster = Cluster {
-        number: n.min(u64::from(u32::MAX)) as u32,
+        number,
         blocks,
         warps,
         async_ops: Vec::new(),

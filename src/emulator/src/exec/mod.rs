@@ -12,6 +12,7 @@ mod copies;
 mod counters;
 mod exchange;
 mod fault;
+mod flags;
 mod float;
 mod half;
 mod int;

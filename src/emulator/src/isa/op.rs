@@ -221,6 +221,7 @@ pub enum Op {
         space: Space,
         ty: Ty,
         order: Order,
+        scope: Scope,
         d: Box<[Reg]>,
         addr: Addr,
     },
@@ -228,6 +229,7 @@ pub enum Op {
         space: Space,
         ty: Ty,
         order: Order,
+        scope: Scope,
         a: Box<[Src]>,
         addr: Addr,
     },
@@ -237,6 +239,7 @@ pub enum Op {
         op: AtomOp,
         ty: Ty,
         order: Order,
+        scope: Scope,
         noftz: bool,
         d: Box<[Reg]>,
         addr: Addr,
@@ -374,10 +377,8 @@ pub enum TrapKind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FenceKind {
-    /// fence.acq_rel, fence.sc and membar at block scope.
-    Block,
-    /// The same at cluster, device or system scope.
-    Device,
+    /// fence.acq_rel, fence.sc and membar.
+    Memory(Scope),
     /// fence.proxy.async: generic writes become visible to asynchronous copies and wgmma.
     ProxyAsync,
     /// fence.mbarrier_init.

@@ -313,7 +313,7 @@ impl<'m, 'a> Lower<'m, 'a> {
             self.kernel.forms.push(raw.opcode.to_string());
         }
         self.kernel.orders_memory |= match &op {
-            Op::Fence { kind } => matches!(kind, FenceKind::Block | FenceKind::Device),
+            Op::Fence { kind } => matches!(kind, FenceKind::Memory(_)),
             Op::Ld { order, .. } | Op::St { order, .. } | Op::Atom { order, .. } => {
                 order.acquires() || order.releases()
             }

@@ -155,6 +155,7 @@ impl Allocation {
     }
 
     /// Reads `bytes` (1, 2, 4 or 8) at `at(lane)`, a multiple of that, for each lane of `mask`.
+    #[inline(always)]
     pub fn load_lanes(
         &self,
         mask: u32,
@@ -164,7 +165,29 @@ impl Allocation {
     ) {
         for (i, out) in out.iter_mut().enumerate() {
             if mask >> i & 1 != 0 {
-                *out = self.load(at(i), bytes);
+                *out = match bytes {
+                    4 => self.load(at(i), 4),
+                    _ => self.load(at(i), bytes),
+                };
+            }
+        }
+    }
+
+    /// Writes lanes as `load_lanes` reads them, and marks them written.
+    #[inline(always)]
+    pub fn store_lanes(
+        &self,
+        mask: u32,
+        bytes: u32,
+        at: impl Fn(usize) -> u64,
+        values: &[u64; 32],
+    ) {
+        for (i, value) in values.iter().enumerate() {
+            if mask >> i & 1 != 0 {
+                match bytes {
+                    4 => self.store(at(i), 4, *value),
+                    _ => self.store(at(i), bytes, *value),
+                }
             }
         }
     }
