@@ -24,6 +24,7 @@ pub enum Target {
 
 impl Ctx<'_> {
     /// Addresses of all lanes.
+    #[inline(always)]
     pub fn addresses(&mut self, addr: &Addr) -> V64 {
         let base = self.src64(&addr.base);
         std::array::from_fn(|i| base[i].wrapping_add(addr.offset as u64))
@@ -104,10 +105,20 @@ impl Ctx<'_> {
             return Ok(());
         }
         let who = self.access(lane, order.strong());
-        let from = Origin { launch: self.env.launch, cluster: self.cl.number };
+        let from = self.origin();
         match a.shadow.access(at, bytes, &who, from, self.warp.clock(lane), write) {
             Ok(()) => Ok(()),
             Err(rival) => self.global_race(rival, lane, a.base + at, write),
+        }
+    }
+
+    /// Where the records of global memory say that an access came from.
+    pub fn origin(&self) -> Origin<'_> {
+        let prior = &self.env.prior;
+        Origin {
+            launch: self.env.launch,
+            cluster: self.cl.number,
+            open: [&prior.at_begin, &prior.after_wait],
         }
     }
 
@@ -122,6 +133,14 @@ impl Ctx<'_> {
         let theirs = if rival.wrote { "write" } else { "read" };
         let mut message =
             format!("{verb} at {address:#x} is not ordered after another thread's {theirs}");
+        if rival.earlier {
+            message = format!(
+                "{verb} at {address:#x} while the grid before this one, whose thread {} of cluster \
+                 {} did a {theirs} there, may still run: no griddepcontrol.wait",
+                rival.actor, rival.cluster
+            );
+            return stop_lane(Rule::Race, lane, message);
+        }
         let far = (rival.cluster != self.cl.number).then_some(rival.cluster);
         if let Some(cluster) = far {
             let [x, y, z] = self.env.block_of(cluster, self.cl.rank_of(rival.actor));
@@ -281,6 +300,7 @@ impl Ctx<'_> {
         stop_lane(Rule::Misaligned, lane, message)
     }
 
+    #[inline(always)]
     pub fn load(
         &mut self,
         space: Space,
@@ -320,6 +340,7 @@ impl Ctx<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     pub fn store(
         &mut self,
         space: Space,

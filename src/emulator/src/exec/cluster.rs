@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bulk::AsyncOp;
 use super::counters::Counters;
+use super::dependents::Prior;
 use super::launch::Checks;
 use super::warp::{LANES, V32, V64, Warp};
 use crate::isa::{Kernel, Special, Src};
@@ -35,6 +36,8 @@ pub struct Env<'a> {
     pub launch: u8,
     /// Races in global memory are looked for.
     pub global_races: bool,
+    /// Launches that may still run.
+    pub prior: Prior,
     /// What strong writes have published.
     pub flags: Flags,
     /// The processor has wide vector registers; see [`super::step::wide`].
@@ -75,6 +78,8 @@ pub struct Block {
     pub bars: Vec<NamedBarrier>,
     pub threads: u32,
     pub live: u32,
+    /// Registers that `setmaxnreg.dec` gave back and nobody has taken.
+    pub free_registers: u32,
 }
 
 /// One cluster.
@@ -96,7 +101,10 @@ pub struct Cluster {
     pub bar_clock: Option<Clock>,
     pub bar_done: Option<Arc<Clock>>,
     pub steps: u64,
+    /// Without sites until somebody runs it.
     pub counters: Counters,
+    /// Instructions of the kernel.
+    pub sites: usize,
     pub rng: u64,
     pub next_warp: usize,
     /// Someone polls memory that another cluster may change.

@@ -133,7 +133,7 @@ impl Ctx<'_> {
 
     /// Gives the lanes of a mask what `change` makes of their clocks, unless it says that nothing
     /// changed; it is told the clock and which of the lanes have it.
-    fn change_clocks(&mut self, mask: u32, mut change: impl FnMut(&mut Clock, u32) -> bool) {
+    pub fn change_clocks(&mut self, mask: u32, mut change: impl FnMut(&mut Clock, u32) -> bool) {
         let groups: Vec<_> =
             self.warp.clocks.iter().filter(|(lanes, _)| lanes & mask != 0).cloned().collect();
         for (lanes, known) in groups {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cluster::{Block, Cluster, Env, NamedBarrier};
 use super::counters::{Counters, Site};
+use super::dependents::Prior;
 use super::fault::Stop;
 use super::schedule::{Broken, Status};
 use super::warp::Warp;
@@ -76,6 +77,20 @@ pub fn launch(
     memory: &Memory,
     spec: &LaunchSpec<'_>,
 ) -> Result<Report, Box<Fault>> {
+    launch_after(module, memory, spec, &Prior::default()).map(|(report, _)| report)
+}
+
+/// Runs a kernel as a programmatic dependent launch: as if it began as early as the launches
+/// before it allow. Also returns what it leaves to the launch after it.
+///
+/// # Errors
+/// As [`launch`]; reading what an earlier launch wrote, without having waited, is a race.
+pub fn launch_after(
+    module: &Module,
+    memory: &Memory,
+    spec: &LaunchSpec<'_>,
+    prior: &Prior,
+) -> Result<(Report, Prior), Box<Fault>> {
     let Some(k) = module.kernel(spec.kernel) else {
         let message = "the module has no such kernel";
         return Err(Fault::launch(spec.kernel, Rule::BadLaunch, message));
@@ -103,10 +118,12 @@ pub fn launch(
         touched: Touched::new(memory),
         launch: memory.begin_launch(),
         global_races: spec.checks.races,
+        prior: prior.clone(),
         flags: Flags::default(),
         wide: super::step::wide(),
     };
-    run_grid(module, &env, spec.threads)
+    let report = run_grid(module, &env, spec.threads)?;
+    Ok((report, Prior::after(k, env.launch, prior)))
 }
 
 pub(crate) fn check(k: &Kernel, spec: &LaunchSpec<'_>) -> Result<(), String> {
@@ -202,7 +219,11 @@ fn take(
         return Some(waiting.remove(at));
     }
     let n = next.fetch_add(1, Ordering::AcqRel);
-    if n < total { Some(make_cluster(env, n)) } else { waiting.pop() }
+    if n >= total {
+        return waiting.pop();
+    }
+    drop(waiting);
+    Some(make_cluster(env, n))
 }
 
 /// Takes clusters until none is left; clusters that poll global memory take turns.
@@ -214,7 +235,7 @@ fn worker(
     stalled: &Mutex<Vec<Cluster>>,
     result: &Results,
 ) {
-    let (mut idle, mut turn) = (0u32, env.seed);
+    let (mut idle, mut turn, mut tally) = (0u32, env.seed, Tally::default());
     while finished.load(Ordering::Acquire) < total {
         turn = turn.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let draw = (env.seed != 0 && idle == 0).then_some(turn >> 33);
@@ -222,12 +243,13 @@ fn worker(
             std::thread::yield_now();
             continue;
         };
+        tally.lend(&mut cluster);
         cluster.recheck();
         let before = cluster.version;
         match cluster.run(env) {
             Ok(Status::Done) => {
                 idle = 0;
-                finish(&cluster, result);
+                tally.take(cluster);
                 finished.fetch_add(1, Ordering::AcqRel);
             }
             Ok(Status::Paused) => {
@@ -257,16 +279,47 @@ fn worker(
             }
         }
     }
+    tally.report(result);
 }
 
-fn finish(cluster: &Cluster, result: &Results) {
-    let mut guard = result.lock().unwrap_or_else(|e| e.into_inner());
-    let report = &mut guard.0;
-    if report.counters.sites.is_empty() {
-        report.counters.sites = vec![Site::default(); cluster.counters.sites.len()];
+/// What a host thread's clusters have counted. Most run to their end one after the other, so the
+/// next goes on with the counters of the one before.
+#[derive(Default)]
+struct Tally {
+    counters: Option<Counters>,
+    blocks: u64,
+}
+
+impl Tally {
+    /// Gives a cluster that has none the counters to go on with.
+    fn lend(&mut self, cluster: &mut Cluster) {
+        if cluster.counters.sites.is_empty() {
+            let fresh =
+                || Counters { sites: vec![Site::default(); cluster.sites], ..Counters::default() };
+            cluster.counters = self.counters.take().unwrap_or_else(fresh);
+        }
     }
-    report.counters.add(&cluster.counters);
-    report.blocks += cluster.blocks.len() as u64;
+
+    /// Takes them back from one that has ended.
+    fn take(&mut self, cluster: Cluster) {
+        self.blocks += cluster.blocks.len() as u64;
+        match &mut self.counters {
+            Some(counters) => counters.add(&cluster.counters),
+            None => self.counters = Some(cluster.counters),
+        }
+    }
+
+    fn report(self, result: &Results) {
+        let mut guard = result.lock().unwrap_or_else(|e| e.into_inner());
+        let report = &mut guard.0;
+        report.blocks += self.blocks;
+        let Some(counters) = self.counters else { return };
+        if report.counters.sites.is_empty() {
+            report.counters = counters;
+        } else {
+            report.counters.add(&counters);
+        }
+    }
 }
 
 fn fail(module: &Module, env: &Env<'_>, cluster: &Cluster, broken: Broken, result: &Results) {
@@ -338,12 +391,13 @@ fn make_cluster(env: &Env<'_>, n: u64) -> Cluster {
             bars: vec![NamedBarrier::default(); 16],
             threads,
             live: threads,
+            free_registers: 0,
         });
         for w in 0..threads.div_ceil(32) {
             warps.push(Some(Box::new(make_warp(env, rank, w, threads, actors))));
         }
     }
-    let mut cluster = Cluster {
+    Cluster {
         number,
         blocks,
         warps,
@@ -360,9 +414,8 @@ fn make_cluster(env: &Env<'_>, n: u64) -> Cluster {
         rng: env.seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         next_warp: 0,
         polls_memory: false,
-    };
-    cluster.counters.sites = vec![Site::default(); env.k.code.len()];
-    cluster
+        sites: env.k.code.len(),
+    }
 }
 
 fn make_warp(env: &Env<'_>, rank: u32, w: u32, threads: u32, actors: usize) -> Warp {
@@ -371,6 +424,7 @@ fn make_warp(env: &Env<'_>, rank: u32, w: u32, threads: u32, actors: usize) -> W
     let base = rank * threads + w * 32;
     let clock = Clock::new(actors, env.k.uses_async_proxy);
     let mut warp = Warp::new(env.k, rank as usize, w as usize, base, mask, clock);
+    warp.registers = super::registers::at_entry(env.k);
     let [x, y, _] = env.block;
     for lane in 0..32 {
         let t = w * 32 + lane;

@@ -92,7 +92,7 @@ impl Cluster {
             let slot = (start + i) % n;
             let ready = |g: &Group| match g.wait {
                 Wait::Ready => true,
-                Wait::Poll(version) => version < self.version,
+                Wait::Poll(version) | Wait::Registers(version) => version < self.version,
                 _ => false,
             };
             if self.warps[slot].as_ref().is_some_and(|w| w.groups.iter().any(ready)) {
@@ -193,6 +193,7 @@ impl Cluster {
         others.truncate(16);
         let mut message = String::from("no thread can go on");
         for block in &self.blocks {
+            message += &self.registers_wanted(block.rank);
             let mut bars: Vec<_> = block.shared.mbars.iter().collect();
             bars.sort_by_key(|(at, _)| **at);
             for (at, bar) in bars {
@@ -226,7 +227,7 @@ fn waited(g: &Group) -> u32 {
 /// Index of the group to run: the one with the fewest turns, then the lowest program counter.
 fn choose(warp: &mut Warp, version: u64) -> Option<usize> {
     for g in &mut warp.groups {
-        if matches!(g.wait, Wait::Poll(v) if v < version) {
+        if matches!(g.wait, Wait::Poll(v) | Wait::Registers(v) if v < version) {
             g.wait = Wait::Ready;
         }
     }
@@ -283,7 +284,7 @@ fn meeting_point(warp: &Warp, at: usize) -> u32 {
     for (_, g) in warp.groups.iter().enumerate().filter(|(i, _)| *i != at) {
         match g.wait {
             Wait::Ready if g.turn == warp.groups[at].turn => first = first.min(g.pc),
-            Wait::Ready | Wait::Poll(_) => return 0,
+            Wait::Ready | Wait::Poll(_) | Wait::Registers(_) => return 0,
             _ => {}
         }
     }

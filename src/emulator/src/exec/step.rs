@@ -129,6 +129,7 @@ impl Ctx<'_> {
         Ok(Flow::Next)
     }
 
+    #[inline(always)]
     fn memory(&mut self, op: &Op) -> Run<Flow> {
         match op {
             Op::Ld { space, ty, order, scope, d, addr } => {
@@ -181,7 +182,9 @@ impl Ctx<'_> {
             Op::Mma(m) => self.mma(m)?,
             Op::Mbar(m) => return self.mbar(m),
             Op::Bulk(b) => self.bulk(b)?,
+            Op::GridDependency { wait: true } => self.grid_wait(),
             Op::BulkCommit => self.bulk_commit(),
+            Op::SetMaxNReg { increase, count } => return self.set_max_registers(*increase, *count),
             Op::BulkWait { most, read } => self.bulk_wait(*most, *read)?,
             Op::WgmmaFence => self.wgmma_fence(),
             Op::WgmmaCommit => self.wgmma_commit(),

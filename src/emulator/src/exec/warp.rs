@@ -104,6 +104,8 @@ pub struct Warp {
     pub copies: Vec<LaneCopies>,
     pub bulk: Vec<LaneBulk>,
     pub wgmma: WgmmaState,
+    /// Registers of a thread; `None` where the kernel does not say.
+    pub registers: Option<u32>,
 }
 
 impl Warp {
@@ -137,6 +139,7 @@ impl Warp {
             copies: vec![LaneCopies::default(); LANES],
             bulk: vec![LaneBulk::default(); LANES],
             wgmma: WgmmaState::new(n32, k.uses_wgmma),
+            registers: None,
         }
     }
 
@@ -293,10 +296,12 @@ impl Warp {
         known
     }
 
-    /// The lanes of `mask` publish: what they do from now on is not in what they published.
+    /// The lanes of `mask` publish: what they do from now on is not in what they published. They
+    /// all go to the epoch after the latest of theirs, so that a warp's epochs do not drift apart.
     pub fn advance(&mut self, mask: u32) {
+        let latest = lanes(mask).map(|l| self.epochs[l as usize]).max().unwrap_or(0);
         for lane in lanes(mask) {
-            self.epochs[lane as usize] += 1;
+            self.epochs[lane as usize] = latest + 1;
         }
     }
 

@@ -12,7 +12,6 @@ use super::warp::{LANES, V64, Warp, lanes};
 use crate::isa::{Order, Reg, Space, Ty};
 use crate::memory::SHARED_WINDOW;
 use crate::memory::global::Allocation;
-use crate::memory::global_shadow::Origin;
 use crate::memory::shadow::{Access, Clock};
 use crate::memory::shared::Shared;
 use crate::memory::shared_rows::RowAccess;
@@ -35,6 +34,7 @@ pub struct Span<'a> {
 
 impl<'a> Span<'a> {
     /// `None` unless every lane is aligned and the range is one.
+    #[inline(always)]
     fn new(at: &'a V64, mask: u32, bytes: u32) -> Option<Self> {
         let width = u64::from(bytes);
         if !bytes.is_power_of_two() || bytes > 32 {
@@ -62,6 +62,13 @@ impl<'a> Span<'a> {
         }
         let end = last.checked_add(width)?;
         (any & (width - 1) == 0).then_some(Self { at, mask, bytes, first, end, run })
+    }
+}
+
+impl Span<'_> {
+    /// Whether all 32 lanes have one address.
+    fn is_one(&self) -> bool {
+        self.mask == u32::MAX && self.end - self.first == u64::from(self.bytes)
     }
 }
 
@@ -119,6 +126,7 @@ impl<'a> Clocks<'a> {
 
 impl Ctx<'_> {
     /// Loads for all executing lanes; false if the lanes have to go one by one.
+    #[inline(always)]
     pub fn load_warp(
         &mut self,
         (space, ty, order): (Space, Ty, Order),
@@ -162,6 +170,7 @@ impl Ctx<'_> {
     }
 
     /// Writes a loaded column to its register, extended as the type says.
+    #[inline(always)]
     pub fn loaded(&mut self, ty: Ty, reg: Reg, column: &mut V64) {
         if ty.signed() && reg.bits() > ty.bits() {
             let shift = 64 - ty.bits();
@@ -189,6 +198,7 @@ impl Ctx<'_> {
     }
 
     /// Stores for all executing lanes; false if the lanes have to go one by one.
+    #[inline(always)]
     pub fn store_warp(
         &mut self,
         (space, ty, order): (Space, Ty, Order),
@@ -205,6 +215,12 @@ impl Ctx<'_> {
                 for (n, column) in values.iter().enumerate() {
                     let from = u64::from(n as u32 * width);
                     a.store_lanes(span.mask, width, |i| at[i] - a.base + from, column);
+                }
+                match span.run {
+                    true => a.mark_range(span.first - a.base, span.end - span.first),
+                    false => {
+                        lanes(span.mask).for_each(|i| a.mark(at[i as usize] - a.base, span.bytes))
+                    }
                 }
                 self.count_global_span(&span, true);
             }
@@ -262,6 +278,7 @@ impl Ctx<'_> {
     }
 
     /// Where all lanes lead, if it is one place and in bounds.
+    #[inline(always)]
     fn place(&self, space: Space, span: &Span<'_>) -> Option<Place<'_>> {
         let window = match space {
             Space::Shared | Space::SharedCluster => Some(0),
@@ -282,22 +299,24 @@ impl Ctx<'_> {
         Some(Place::Shared((offset as u64).wrapping_sub(span.first)))
     }
 
+    #[inline(always)]
     fn all_written(&self, a: &Allocation, span: &Span<'_>) -> bool {
         if !self.env.checks.uninitialised {
             return true;
         }
-        if span.run {
+        if span.run || span.is_one() {
             return a.range_written(span.first - a.base, span.end - span.first);
         }
         lanes(span.mask).all(|i| a.written(span.at[i as usize] - a.base, span.bytes))
     }
 
     /// Checks and records the accesses of all lanes, in their order.
+    #[inline(always)]
     fn order_global(&self, a: &Allocation, span: &Span<'_>, order: Order, write: bool) -> Run<()> {
         if !self.env.global_races || a.read_only {
             return Ok(());
         }
-        let from = Origin { launch: self.env.launch, cluster: self.cl.number };
+        let from = self.origin();
         let Some(pass) = a.shadow.pass(from, write) else { return Ok(()) };
         let clocks = Clocks::new(self.warp);
         let one = |lane: u32| {
@@ -311,9 +330,7 @@ impl Ctx<'_> {
                 return Ok(());
             }
             // All lanes read one place: what two of them may do, all may, and the last is kept.
-            let narrow = span.end - span.first == u64::from(span.bytes);
-            let whole = narrow && !write && span.mask == u32::MAX;
-            if whole && one(30).is_ok() && one(31).is_ok() {
+            if span.is_one() && !write && one(30).is_ok() && one(31).is_ok() {
                 return Ok(());
             }
         }
@@ -326,6 +343,7 @@ impl Ctx<'_> {
     }
 
     /// Whether no lane touches an mbarrier, nor, if that counts, a byte that nothing has written.
+    #[inline(always)]
     fn shared_plain(&self, to: u64, span: &Span<'_>, written: bool) -> bool {
         let shared = &self.cl.blocks[self.warp.rank].shared;
         let bars = self.env.checks.races && !shared.mbars.is_empty();
@@ -334,12 +352,13 @@ impl Ctx<'_> {
             (!bars || !shared.holds_mbarrier(at, bytes))
                 && (!written || shared.is_written(at, bytes))
         };
-        if span.run {
+        if span.run || span.is_one() {
             return plain(span.first, span.end - span.first);
         }
         lanes(span.mask).all(|i| plain(span.at[i as usize], span.bytes.into()))
     }
 
+    #[inline(always)]
     fn order_shared(&mut self, to: u64, span: &Span<'_>, order: Order, write: bool) -> Run<()> {
         if !self.env.checks.races {
             return Ok(());
@@ -353,6 +372,13 @@ impl Ctx<'_> {
             let (width, atomic) = (span.bytes, order.strong());
             let who = RowAccess { base, first: 0, width, epoch, pc, atomic };
             if shared.run(span.first.wrapping_add(to) as usize, who, write, clock) {
+                return Ok(());
+            }
+        }
+        if span.is_one() && !write && clocks.shared().is_some() {
+            let who = [30, 31].map(|l| clocks.access(l, self.pc, order.strong()));
+            let at = span.first.wrapping_add(to) as usize;
+            if shared.read_by_warp(at, span.bytes, &who, clocks.of(31)) {
                 return Ok(());
             }
         }
@@ -372,7 +398,14 @@ impl Ctx<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     fn count_global_span(&mut self, span: &Span<'_>, write: bool) {
+        if span.is_one() {
+            let (first, last) = (span.first / 32, (span.end - 1) / 32);
+            let by = (last - first + 1, u64::from(span.bytes).div_ceil(32));
+            self.cl.counters.global_traffic(self.pc, write, 32 * u64::from(span.bytes), by);
+            return self.env.touched.mark_run(first, last, write);
+        }
         if !span.run {
             return self.count_global(span.at, span.mask, span.bytes, write);
         }
@@ -382,6 +415,7 @@ impl Ctx<'_> {
         self.env.touched.mark_run(first, last, write);
     }
 
+    #[inline(always)]
     fn count_shared_span(&mut self, span: &Span<'_>, write: bool) {
         if !span.run || span.bytes > 16 {
             return self.count_shared(span.at, span.mask, span.bytes, write);

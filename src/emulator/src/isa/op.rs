@@ -355,7 +355,12 @@ pub enum Op {
         increase: bool,
         count: u32,
     },
-    /// Nothing to do: hints, griddepcontrol with sequential launches.
+    /// griddepcontrol: waits for the grids that this one depends on, or lets those begin that
+    /// depend on this one.
+    GridDependency {
+        wait: bool,
+    },
+    /// Nothing to do.
     Hint,
 }
 

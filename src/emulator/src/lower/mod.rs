@@ -102,6 +102,7 @@ impl<'m, 'a> Lower<'m, 'a> {
             uses_dyn_shared: false,
             local_bytes: 0,
             max_threads: f.max_threads,
+            max_registers: f.max_registers,
             required_threads: f.required_threads,
             cluster: f.cluster,
             min_blocks: f.min_blocks,

@@ -20,8 +20,9 @@ impl<'m, 'a> Lower<'m, 'a> {
             "membar" | "fence" => self.fence(form),
             "mbarrier" => self.mbarrier(form, ops),
             "griddepcontrol" => {
-                form.need("an action", &[("launch_dependents", ()), ("wait", ())])?;
-                Ok(Some(Op::Hint))
+                let wait =
+                    form.need("an action", &[("launch_dependents", false), ("wait", true)])?;
+                Ok(Some(Op::GridDependency { wait }))
             }
             "setmaxnreg" => {
                 let increase = form.need("inc or dec", &[("inc", true), ("dec", false)])?;

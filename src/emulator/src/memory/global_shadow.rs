@@ -43,15 +43,15 @@ impl Page {
         self.words.get_or_init(|| (0..WORDS).map(|_| Default::default()).collect())
     }
 
-    /// The records of a word in this launch: none, one, or those of two lanes with half a word.
+    /// The records of a word: none, one, or those of two lanes with half a word.
     #[inline]
-    fn records(&self, word: usize, launch: u8) -> [Option<(Record, u32)>; 2] {
+    fn records(&self, word: usize) -> [Option<(Record, u32)>; 2] {
         let row = &self.rows[word / ROW_WORDS];
-        if row.has_words(launch) {
+        if row.is_in_words() {
             let slot = &self.words()[word];
             return [Some((Record::unpack(slot.0.load(Relaxed)), slot.1.load(Relaxed))), None];
         }
-        let Some((of_row, pc)) = row.record(launch) else { return [None, None] };
+        let Some((of_row, pc)) = row.record() else { return [None, None] };
         let lanes = of_row.lanes_of((word % ROW_WORDS) as u32);
         lanes.map(|lane| lane.map(|(lane, bytes)| (Record::of_lane(&of_row, lane, bytes), pc)))
     }
@@ -61,27 +61,27 @@ impl Page {
     fn put(&self, word: usize, record: Record, pc: u32) {
         let at = word / ROW_WORDS;
         let row = &self.rows[at];
-        if !row.has_words(record.launch) {
-            self.expand(at, record.launch);
+        if !row.is_in_words() {
+            self.expand(at);
         }
+        row.use_words(record.launch);
         let slot = &self.words()[word];
         slot.0.store(record.pack(), Relaxed);
         slot.1.store(pc, Relaxed);
     }
 
     /// Turns a row's record into those of its words.
-    fn expand(&self, at: usize, launch: u8) {
+    fn expand(&self, at: usize) {
         let row = &self.rows[at];
         for n in 0..ROW_WORDS {
             let slot = &self.words()[at * ROW_WORDS + n];
-            let last = row.record(launch).and_then(|(of_row, pc)| {
+            let last = row.record().and_then(|(of_row, pc)| {
                 let [first, second] = of_row.lanes_of(n as u32);
                 second.or(first).map(|(lane, bytes)| (Record::of_lane(&of_row, lane, bytes), pc))
             });
             slot.0.store(last.map_or(0, |(record, _)| record.pack()), Relaxed);
             slot.1.store(last.map_or(0, |(_, pc)| pc), Relaxed);
         }
-        row.use_words(launch);
     }
 }
 
@@ -143,14 +143,18 @@ pub struct Rival {
     pub actor: u32,
     pub pc: u32,
     pub wrote: bool,
+    /// The access was one of an earlier launch.
+    pub earlier: bool,
 }
 
 /// The launch and cluster that an access belongs to.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin {
-    /// 1 to 255; records of other launches count for nothing.
+pub struct Origin<'a> {
+    /// 1 to 255; records of other launches count for nothing, except those named here.
     pub launch: u8,
     pub cluster: u32,
+    /// Earlier launches that may still run when this one begins, and when a thread has waited.
+    pub open: [&'a [u8]; 2],
 }
 
 impl GlobalShadow {
@@ -173,7 +177,7 @@ impl GlobalShadow {
         at: u64,
         bytes: u32,
         who: &Access,
-        from: Origin,
+        from: Origin<'_>,
         clock: &Clock,
         write: bool,
     ) -> Result<(), Rival> {
@@ -181,7 +185,7 @@ impl GlobalShadow {
     }
 
     /// The records as reads, or writes, of a cluster need them; `None` if they are not tracked.
-    pub fn pass(&self, from: Origin, write: bool) -> Option<Pass<'_>> {
+    pub fn pass<'a>(&'a self, from: Origin<'a>, write: bool) -> Option<Pass<'a>> {
         if u64::from(from.cluster) >= CLUSTERS {
             return None;
         }
@@ -201,11 +205,16 @@ pub struct Pass<'a> {
     /// Records that they may conflict with.
     writes: Option<&'a [OnceLock<Box<Page>>]>,
     reads: Option<&'a [OnceLock<Box<Page>>]>,
-    from: Origin,
+    from: Origin<'a>,
     write: bool,
 }
 
 impl<'a> Pass<'a> {
+    /// Earlier launches that may still run as far as a thread knows.
+    fn open(&self, clock: &Clock) -> &'a [u8] {
+        self.from.open[usize::from(clock.waited)]
+    }
+
     fn own_page(&self, page: usize) -> &'a Page {
         self.own[page].get_or_init(|| Box::new(Page::new()))
     }
@@ -257,10 +266,11 @@ impl<'a> Pass<'a> {
     ) -> Result<(), Rival> {
         for (n, page) in rivals.into_iter().enumerate() {
             let Some(page) = page else { continue };
-            for (old, pc) in page.records(word, record.launch).into_iter().flatten() {
+            for (old, pc) in page.records(word).into_iter().flatten() {
                 if self.unordered(old, pc, record, who, clock) {
-                    let (cluster, actor) = (old.cluster, old.actor);
-                    return Err(Rival { cluster, actor, pc, wrote: n == 0 });
+                    let (cluster, actor, wrote) = (old.cluster, old.actor, n == 0);
+                    let earlier = old.launch != record.launch;
+                    return Err(Rival { cluster, actor, pc, wrote, earlier });
                 }
             }
         }
@@ -269,14 +279,17 @@ impl<'a> Pass<'a> {
 
     #[inline]
     fn unordered(&self, old: Record, pc: u32, new: Record, who: &Access, clock: &Clock) -> bool {
-        let concerns = old.launch == new.launch && old.bytes & new.bytes != 0;
-        if !concerns || (old.strong && new.strong) {
+        if old.bytes & new.bytes == 0 || (old.strong && new.strong) {
             return false;
+        }
+        if old.launch != new.launch {
+            return self.open(clock).contains(&old.launch);
         }
         if old.cluster != new.cluster {
             return clock.far(old.cluster, old.actor) < old.epoch;
         }
-        if old.actor == new.actor {
+        // Copies by one engine are not ordered by that.
+        if old.actor == new.actor && who.generic {
             return false;
         }
         let own_warp = old.actor.wrapping_sub(who.base) < 32;
@@ -298,7 +311,8 @@ impl<'a> Pass<'a> {
             strong: who.atomic,
         };
         let fits = u64::from(who.epoch) < EPOCHS && u64::from(who.base) + 32 <= ACTORS;
-        if !fits || !new.can_be(at) || who.base % 32 != 0 {
+        let alone = self.open(clock).is_empty();
+        if !fits || !alone || !new.can_be(at) || who.base % 32 != 0 {
             return false;
         }
         let rows = u64::from(width) * 32 / ROW_BYTES;
@@ -336,7 +350,7 @@ mod tests {
         let shadow = GlobalShadow::new(64);
         let clock = Clock::new(64, false);
         let go = |at, bytes, actor, cluster, launch, write| {
-            let from = Origin { launch, cluster };
+            let from = Origin { launch, cluster, open: [&[], &[]] };
             shadow.access(at, bytes, &who(actor, actor), from, &clock, write)
         };
         assert_eq!(go(0, 2, 0, 0, 1, true), Ok(()));
@@ -367,7 +381,7 @@ mod tests {
     #[test]
     fn rows_and_words_agree() {
         let mut clock = Clock::new(128, false);
-        let from = Origin { launch: 1, cluster: 0 };
+        let from = Origin { launch: 1, cluster: 0, open: [&[], &[]] };
         for width in [2u32, 4, 8, 16] {
             let shadow = GlobalShadow::new(1 << 20);
             let at = 16384 - 64;
@@ -385,7 +399,7 @@ mod tests {
             let known = |clock: &mut Clock, epoch| clock.seen[32..64].fill(epoch);
             known(&mut clock, 1);
             assert!(!pass(true).run(at, width, &who(64, 7), &clock), "reads stand in words");
-            let reader = Origin { launch: 2, cluster: 0 };
+            let reader = Origin { launch: 2, cluster: 0, open: [&[], &[]] };
             let later = shadow.pass(reader, false).unwrap();
             assert!(later.run(at, width, &who(64, 7), &clock), "another launch");
             known(&mut clock, 0);
@@ -395,12 +409,34 @@ mod tests {
         }
     }
 
+    /// Records of an earlier launch that may still run count until a thread has waited.
+    #[test]
+    fn launches_that_overlap() {
+        for words in [false, true] {
+            let shadow = GlobalShadow::new(4096);
+            let mut clock = Clock::new(64, false);
+            let first = Origin { launch: 1, cluster: 0, open: [&[], &[]] };
+            match words {
+                true => shadow.access(0, 64, &who(3, 7), first, &clock, true).unwrap(),
+                false => assert!(shadow.pass(first, true).unwrap().run(0, 4, &who(0, 7), &clock)),
+            }
+            let second = Origin { launch: 2, cluster: 0, open: [&[1], &[]] };
+            for (at, write) in [(0, false), (60, true)] {
+                let go = |c: &Clock| shadow.access(at, 4, &who(3, 9), second, c, write);
+                assert!(go(&clock).unwrap_err().earlier);
+            }
+            assert!(!shadow.pass(second, false).unwrap().run(0, 2, &who(0, 9), &clock));
+            clock.waited = true;
+            assert_eq!(shadow.access(0, 4, &who(3, 9), second, &clock, false), Ok(()));
+        }
+    }
+
     #[test]
     fn large_allocations_are_tracked_where_they_are_touched() {
         let shadow = GlobalShadow::new(1 << 33);
         let clock = Clock::new(64, false);
         let at = (1 << 33) - 8;
-        let from = |cluster| Origin { launch: 1, cluster };
+        let from = |cluster| Origin { launch: 1, cluster, open: [&[], &[]] };
         assert_eq!(shadow.access(at, 8, &who(0, 1), from(0), &clock, true), Ok(()));
         let rival = shadow.access(at + 4, 4, &who(0, 2), from(1), &clock, false).unwrap_err();
         assert_eq!((rival.cluster, rival.wrote), (0, true));

@@ -71,12 +71,12 @@ impl RowRecord {
     }
 }
 
-/// The record of a row. It holds unless words of the row have records of their own in the launch.
+/// The record of a row. It holds unless words of the row have records of their own.
 #[derive(Debug, Default)]
 pub struct Row {
     record: AtomicU64,
     pc: AtomicU32,
-    /// The launch in which words have records of their own.
+    /// The last launch in which words got records of their own; 0 while the row's record holds.
     words: AtomicU32,
 }
 
@@ -84,6 +84,12 @@ impl Row {
     #[inline]
     pub fn has_words(&self, launch: u8) -> bool {
         self.words.load(Relaxed) == u32::from(launch)
+    }
+
+    /// Whether the words' records hold, of whatever launch.
+    #[inline]
+    pub fn is_in_words(&self) -> bool {
+        self.words.load(Relaxed) != 0
     }
 
     /// From now on the words have records.
@@ -96,11 +102,11 @@ impl Row {
         self.words.store(0, Relaxed);
     }
 
-    /// The row's record of this launch, and its instruction.
+    /// The row's record, of whatever launch, and its instruction.
     #[inline]
-    pub fn record(&self, launch: u8) -> Option<(RowRecord, u32)> {
+    pub fn record(&self) -> Option<(RowRecord, u32)> {
         let record = RowRecord::unpack(self.record.load(Relaxed));
-        (record.launch == launch).then(|| (record, self.pc.load(Relaxed)))
+        (record.launch != 0).then(|| (record, self.pc.load(Relaxed)))
     }
 
     /// Whether everything that the row remembers is ordered before an access, as far as can be

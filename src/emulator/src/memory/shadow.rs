@@ -15,6 +15,8 @@ pub struct Clock {
     /// The part of `seen` that a proxy fence has made visible to asynchronous operations; empty
     /// in kernels that have none.
     pub proxied: Vec<u32>,
+    /// The grids before this one are known to have ended.
+    pub waited: bool,
     /// What flags in memory told, in kernels that have such.
     pub reach: Option<Box<Reach>>,
 }
@@ -23,7 +25,7 @@ impl Clock {
     /// Knows nothing.
     pub fn new(actors: usize, proxies: bool) -> Self {
         let proxied = if proxies { vec![0; actors] } else { Vec::new() };
-        Self { seen: vec![0; actors], proxied, reach: None }
+        Self { seen: vec![0; actors], proxied, waited: false, reach: None }
     }
 
     /// Learns what `other` knows.
@@ -34,6 +36,7 @@ impl Clock {
         for (a, b) in self.proxied.iter_mut().zip(&other.proxied) {
             *a = (*a).max(*b);
         }
+        self.waited |= other.waited;
         if let Some(reach) = &other.reach {
             self.reach.get_or_insert_default().join(reach);
         }

@@ -185,7 +185,24 @@ impl Shared {
             .map_err(Refusal::Conflict)
     }
 
-    /// Checks and records an atomic update of a word; an error says which half it refuses.
+    /// Checks and records a read of one place by all lanes of a warp with one clock and one epoch:
+    /// what two of them may read, all may. False if one may not.
+    pub fn read_by_warp(
+        &mut self,
+        at: usize,
+        bytes: u32,
+        who: &[Access; 2],
+        clock: &Clock,
+    ) -> bool {
+        let done = self.cells(at, bytes as usize, |cell, mask| {
+            who.iter().try_for_each(|who| cell.read(who, mask, clock))?;
+            cell.reads[0].lanes = u32::MAX;
+            Ok(())
+        });
+        done.is_ok()
+    }
+
+    /// Checks and records an atomic update of an aligned word; an error says which half it refuses.
     #[inline]
     pub fn update(
         &mut self,
@@ -193,15 +210,15 @@ impl Shared {
         who: &Access,
         clock: &Clock,
     ) -> Result<(), (Refusal, &'static str)> {
-        let mut half = "read";
-        let done = self.cells(at, 4, |cell, mask| {
-            cell.read(who, mask, clock)?;
-            half = "write";
-            cell.may_write(who, mask, clock)?;
-            cell.record_write(who, mask);
-            Ok(())
-        });
-        done.map_err(|c| (Refusal::Conflict(c), half))
+        let row = at / ROW_BYTES as usize;
+        if !self.rows[row].in_cells {
+            self.spread(row);
+        }
+        let cell = &mut self.cells[at / 4];
+        cell.read(who, 15, clock).map_err(|c| (Refusal::Conflict(c), "read"))?;
+        cell.may_write(who, 15, clock).map_err(|c| (Refusal::Conflict(c), "write"))?;
+        cell.record_write(who, 15);
+        Ok(())
     }
 
     /// Checks and records a generic write.

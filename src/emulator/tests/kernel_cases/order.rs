@@ -30,7 +30,7 @@ pub fn split_sum(ptx: &str, shape: usize, seed: u64) -> Result<(), Failure> {
 
 /// Each block waits for what the ones before it publish.
 pub fn scan(ptx: &str, shape: usize, seed: u64) -> Result<(), Failure> {
-    let n = [1, 128, 700, 1111][shape];
+    let n: usize = [1, 128, 700, 1111][shape];
     let tiles = n.div_ceil(128);
     let mut rng = Rng::new(seed);
     let x: Vec<i32> = (0..n).map(|_| rng.next() as i32 >> 8).collect();
