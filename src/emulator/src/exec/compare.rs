@@ -116,7 +116,8 @@ fn int_cmp<T: PartialOrd + Copy>(cmp: Cmp, x: &[T; LANES], y: &[T; LANES]) -> [b
 }
 
 /// Comparisons of floats: the plain ones are false where a NaN takes part, those that end in `u`
-/// are true.
+/// are true. What clippy would have instead means something else for NaN.
+#[allow(clippy::double_comparisons, clippy::neg_cmp_op_on_partial_ord)]
 #[inline(always)]
 fn float_cmp<T: PartialOrd + Copy>(cmp: Cmp, x: &[T; LANES], y: &[T; LANES]) -> [bool; LANES] {
     match cmp {
