@@ -19,6 +19,6 @@ pub mod timemodel;
 mod work;
 
 pub use error::{Actor, Fault, LoadError, Place, Rule};
-pub use exec::{Checks, Counters, LaunchSpec, Report, Site, launch};
+pub use exec::{Checks, Counters, LaunchSpec, Prior, Report, Site, launch, launch_after};
 pub use memory::{Memory, MemoryError};
 pub use module::{Module, Variable};

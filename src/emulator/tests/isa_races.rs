@@ -180,7 +180,7 @@ fn blocks_of_a_grid() {
     run(&apart, two);
 }
 
-/// Kernels that order blocks by fences do it in ways that only they know: nothing is claimed.
+/// Blocks that order themselves by fences; see `isa_order` for what happens without them.
 #[test]
 fn the_last_block_may_read_all() {
     let body = ".shared .align 4 .b8 last[4]; mov.u32 %r1, %ctaid.x; mul.wide.u32 %rd1, %r1, 4; \
@@ -222,4 +222,59 @@ fn launches_follow_each_other() {
         };
         launch(&module, &memory, &spec).unwrap_or_else(|f| panic!("launch {i}: {f}"));
     }
+}
+
+/// Bulk copies take part: they act when they are performed, and know what their thread knew when it
+/// started them.
+#[test]
+fn bulk_copies_of_global_memory() {
+    let fill = ".shared .align 128 .b8 s[128]; .shared .align 8 .b8 bar[8]; mov.u32 %r8, s; \
+        shl.b32 %r2, %tid, 2; add.u32 %r2, %r2, %r8; setp.lt.u32 %p1, %tid, 32; \
+        @%p1 st.shared.u32 [%r2], %tid; fence.proxy.async.shared::cta; bar.sync 0; \
+        setp.eq.u32 %p2, %tid, 0;";
+    let store = "@!%p2 bra J; cp.async.bulk.global.shared::cta.bulk_group [%out], [s], 128; \
+        cp.async.bulk.commit_group; MIDDLE cp.async.bulk.wait_group 0; J: ";
+    let go =
+        |middle: &str, after: &str| format!("{fill} {} {after}", store.replace("MIDDLE", middle));
+    let read = "setp.eq.u32 %p3, %tid, 40; @%p3 ld.global.u32 %r3, [%out+64];";
+    let own = "ld.global.u32 %r3, [%out+64];";
+    for seed in 0..10 {
+        let setup = Setup { seed, ..threads(64) };
+        run(&go("", &format!("bar.sync 0; {read}")), setup);
+        run(&go("", &format!("@%p2 {own}")), setup);
+        breaks(Rule::Race, &go("", read), setup);
+        breaks(Rule::Race, &go(own, ""), setup);
+        breaks(Rule::Race, &go("st.global.u32 [%out+124], %tid;", ""), setup);
+        run(&go("st.global.u32 [%out+128], %tid;", ""), setup);
+    }
+    // The source has been read, but nothing is written yet.
+    let early = go("", &format!("bar.sync 0; {read}")).replace("wait_group 0", "wait_group.read 0");
+    breaks(Rule::Race, &early, threads(64));
+    // Two blocks write one place.
+    breaks(Rule::Race, &go("", ""), Setup { blocks: 2, ..threads(64) });
+    // A load of what another thread writes.
+    let load = |between: &str| {
+        format!(
+            "{fill} @%p2 mbarrier.init.shared.b64 [bar], 1; fence.proxy.async; bar.sync 0; \
+             setp.eq.u32 %p3, %tid, 40; @%p3 st.global.u32 [%out+64], 1; {between} @!%p2 bra J; \
+             mbarrier.arrive.expect_tx.shared.b64 _, [bar], 128; \
+             cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [s], [%out], 128, [bar]; \
+             T: mbarrier.try_wait.parity.shared.b64 %p4, [bar], 0; @!%p4 bra T; J: mov.u32 %r1, 0;"
+        )
+    };
+    for seed in 0..10 {
+        let setup = Setup { seed, ..threads(64) };
+        run(&load("bar.sync 0;"), setup);
+        breaks(Rule::Race, &load(""), setup);
+    }
+}
+
+/// Allocations of any size are tracked, where they are touched.
+#[test]
+fn large_allocations() {
+    let body = "mov.u32 %r1, %ctaid.x; mul.wide.u32 %rd1, %r1, STEP; add.u64 %rd1, %rd1, %my; \
+                add.u64 %rd1, %rd1, 67108864; st.global.u32 [%rd1], %tid;";
+    let setup = Setup { words: (65 << 20) / 4, blocks: 2, ..threads(32) };
+    breaks(Rule::Race, &body.replace("STEP", "124"), setup);
+    run(&body.replace("STEP", "128"), setup);
 }

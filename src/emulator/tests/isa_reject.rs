@@ -308,3 +308,37 @@ fn launches_are_checked() {
         assert!(!fault.message.is_empty());
     }
 }
+
+/// Forms that the machine leaves out are errors that name the line and the form.
+#[test]
+fn what_is_left_out_says_so() {
+    for (form, rest) in [
+        (
+            "cp.async.bulk.tensor.3d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes",
+            "[%r1], [%out, {%r2, %r3, %r4}], [%r5], {%h1};",
+        ),
+        (
+            "cp.async.bulk.tensor.3d.global.shared::cta.im2col_no_offs.bulk_group",
+            "[%out, {%r2, %r3, %r4}], [%r1];",
+        ),
+        ("st.async.shared::cluster.mbarrier::complete_tx::bytes.b32", "[%r1], %r2, [%r3];"),
+        (
+            "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32",
+            "[%r1], {%r2, %r3, %r4, %r5}, [%r6];",
+        ),
+        (
+            "red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32",
+            "[%r1], %r2, [%r3];",
+        ),
+        ("multimem.ld_reduce.relaxed.sys.global.add.f32", "%f1, [%out];"),
+        ("multimem.st.relaxed.sys.global.f32", "[%out], %f1;"),
+        ("multimem.red.relaxed.sys.global.add.f32", "[%out], %f1;"),
+    ] {
+        let text = program(&format!("mov.u32 %r1, 0;\n{form} {rest}"));
+        let Err(e) = Module::parse(&text) else { panic!("{form} loads") };
+        let line = text.lines().position(|l| l.contains(form)).map_or(0, |at| at as u32 + 1);
+        assert_eq!(e.line, line, "{e}");
+        let shown = form.get(..110).unwrap_or(form);
+        assert!(e.message.contains(shown), "{e}");
+    }
+}

@@ -44,5 +44,7 @@ kernels!(
     topk,
     sample,
     fp8,
-    int4_gemv
+    int4_gemv,
+    split_sum,
+    scan
 );

@@ -88,6 +88,20 @@ const MUTATIONS: &[Mutation] = &[
     ("group bound > for >=", "fp8", "setp.ge.s32 \t%p1, %r3", All, "setp.ge", "setp.gt"),
     ("row bound > for >=", "int4_gemv", "setp.ge.s32 \t%p1,", All, "setp.ge", "setp.gt"),
     ("shuffle with half a mask", "int4_gemv", "mov.u32", Nth(usize::MAX), ", -1;", ", 65535;"),
+    // Order between blocks
+    ("no fence before the ticket", "split_sum", "membar.gl", Nth(0), "", ""),
+    ("no fence after the ticket", "split_sum", "membar.gl", Nth(1), "", ""),
+    ("fence of the block only", "split_sum", "membar.gl", Nth(0), "membar.gl", "membar.cta"),
+    ("no fence at all", "split_sum", "membar.gl", All, "", ""),
+    ("no barrier before the ticket", "split_sum", "bar.sync", Nth(0), "", ""),
+    ("no barrier after the ticket", "split_sum", "bar.sync", Nth(1), "", ""),
+    ("ticket not atomic", "split_sum", "atom.global.add.u32", All, "atom.global.add.u32 \t%r39, [%rd53], 1", "ld.global.u32 %r39, [%rd53]"),
+    ("sum published without release", "scan", "st.release.gpu", Nth(0), "release.gpu", "relaxed.gpu"),
+    ("prefix published without release", "scan", "st.release.gpu", Nth(1), "release.gpu", "relaxed.gpu"),
+    ("flag read without acquire", "scan", "ld.acquire.gpu", All, "acquire.gpu", "relaxed.gpu"),
+    ("release of the block only", "scan", "st.release.gpu", All, "release.gpu", "release.cta"),
+    ("acquire of the block only", "scan", "ld.acquire.gpu", All, "acquire.gpu", "acquire.cta"),
+    ("no barrier before the prefix", "scan", "bar.sync", Nth(15), "", ""),
 ];
 
 /// The PTX with the mutation in it, and how many lines changed. `Nth(MAX)` is the first line that

@@ -80,12 +80,21 @@ fn matrix_operations_per_second() {
     }
 }
 
-/// Runs a kernel once and prints its rate.
+/// Seconds of launches that a rate is taken from.
+const LONG_ENOUGH: f64 = 0.5;
+
+/// Runs a kernel again and again and prints the rate of the launches after the first, which makes
+/// the records of the memory that it touches.
 fn rate(name: &str, bench: &mut Bench, grid: Grid, args: &[Arg]) {
-    let start = cpu_seconds();
-    let report = bench.launch(name, grid, args).unwrap_or_else(|f| panic!("{f}"));
-    let seconds = cpu_seconds() - start;
-    let (lanes, slots) = (report.lane_instructions as f64, report.instructions as f64 * 32.0);
+    let mut go = || bench.launch(name, grid, args).unwrap_or_else(|f| panic!("{f}"));
+    go();
+    let (start, mut lanes, mut slots, mut seconds) = (cpu_seconds(), 0.0, 0.0, 0.0);
+    while seconds < LONG_ENOUGH {
+        let report = go();
+        lanes += report.lane_instructions as f64;
+        slots += report.instructions as f64 * 32.0;
+        seconds = cpu_seconds() - start;
+    }
     println!(
         "{name:14} {:6.0} M lane-instructions/s ({:.1} M of them, {:.0} % of lanes active)",
         lanes / seconds / 1e6,

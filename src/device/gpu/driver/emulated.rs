@@ -193,6 +193,7 @@ impl Driver for Emulated {
             cluster: launch.cluster,
             shared_bytes: launch.shared_bytes,
             params: launch.params.to_vec(),
+            programmatic: launch.programmatic,
         };
         self.told("launch", self.machine.launch(&launch, stream.0))
     }

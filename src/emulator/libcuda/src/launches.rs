@@ -27,6 +27,8 @@ pub struct Attribute {
 }
 
 const CLUSTER: c_uint = 4;
+/// `CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION`.
+const PROGRAMMATIC: c_uint = 6;
 
 /// `CU_LAUNCH_PARAM_BUFFER_POINTER` and `CU_LAUNCH_PARAM_BUFFER_SIZE` of cuda.h.
 const BUFFER: usize = 1;
@@ -89,7 +91,7 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
     }
     // SAFETY: the header's contract.
     let config = unsafe { &*config };
-    let mut cluster = [1; 3];
+    let (mut cluster, mut programmatic) = ([1; 3], false);
     for i in 0..config.count as usize {
         // SAFETY: `count` attributes by contract.
         let attribute = unsafe { &*config.attributes.add(i) };
@@ -97,6 +99,7 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
         if attribute.id == CLUSTER {
             cluster.copy_from_slice(&attribute.value[..3]);
         }
+        programmatic |= attribute.id == PROGRAMMATIC && attribute.value[0] != 0;
     }
     let info = match machine().function_info(function as u64) {
         Ok(info) => info,
@@ -111,6 +114,7 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
         cluster,
         shared_bytes: config.shared_bytes,
         params,
+        programmatic,
     };
     done(machine().launch(&launch, stream(config.stream)))
 }

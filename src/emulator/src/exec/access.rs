@@ -6,7 +6,7 @@ use super::fault::{Other, Run, Stop, refused, stop_lane};
 use super::moves::in_window;
 use super::warp::{LANES, V64, lanes};
 use crate::error::Rule;
-use crate::isa::{Addr, Order, Reg, Space, Src, Ty};
+use crate::isa::{Addr, Order, Reg, Scope, Space, Src, Ty};
 use crate::memory::global::Allocation;
 use crate::memory::global_shadow::{Origin, Rival};
 use crate::memory::shared::Refusal;
@@ -24,6 +24,7 @@ pub enum Target {
 
 impl Ctx<'_> {
     /// Addresses of all lanes.
+    #[inline(always)]
     pub fn addresses(&mut self, addr: &Addr) -> V64 {
         let base = self.src64(&addr.base);
         std::array::from_fn(|i| base[i].wrapping_add(addr.offset as u64))
@@ -104,10 +105,20 @@ impl Ctx<'_> {
             return Ok(());
         }
         let who = self.access(lane, order.strong());
-        let from = Origin { launch: self.env.launch, cluster: self.cl.number };
+        let from = self.origin();
         match a.shadow.access(at, bytes, &who, from, self.warp.clock(lane), write) {
             Ok(()) => Ok(()),
             Err(rival) => self.global_race(rival, lane, a.base + at, write),
+        }
+    }
+
+    /// Where the records of global memory say that an access came from.
+    pub fn origin(&self) -> Origin<'_> {
+        let prior = &self.env.prior;
+        Origin {
+            launch: self.env.launch,
+            cluster: self.cl.number,
+            open: [&prior.at_begin, &prior.after_wait],
         }
     }
 
@@ -122,23 +133,20 @@ impl Ctx<'_> {
         let theirs = if rival.wrote { "write" } else { "read" };
         let mut message =
             format!("{verb} at {address:#x} is not ordered after another thread's {theirs}");
-        let mut others = Vec::new();
-        if rival.cluster == self.cl.number {
-            others.push(Other { actor: rival.actor, pc: rival.pc });
-        } else {
-            let threads = self.cl.blocks[0].threads;
-            let per: Vec<u32> = (0..3).map(|i| self.env.grid[i] / self.env.cluster[i]).collect();
-            let (n, [cx, cy, cz]) = (rival.cluster, self.env.cluster);
-            let at = [n % per[0] * cx, n / per[0] % per[1] * cy, n / (per[0] * per[1]) * cz];
-            let line = self.env.k.code.get(rival.pc as usize).map_or(0, |i| i.line);
-            message += &format!(
-                ": thread {} of the cluster that begins with block ({},{},{}), PTX line {line}",
-                rival.actor % threads,
-                at[0],
-                at[1],
-                at[2]
+        if rival.earlier {
+            message = format!(
+                "{verb} at {address:#x} while the grid before this one, whose thread {} of cluster \
+                 {} did a {theirs} there, may still run: no griddepcontrol.wait",
+                rival.actor, rival.cluster
             );
+            return stop_lane(Rule::Race, lane, message);
         }
+        let far = (rival.cluster != self.cl.number).then_some(rival.cluster);
+        if let Some(cluster) = far {
+            let [x, y, z] = self.env.block_of(cluster, self.cl.rank_of(rival.actor));
+            message += &format!(", which is in block ({x},{y},{z})");
+        }
+        let others = vec![Other { actor: rival.actor, pc: rival.pc, cluster: far }];
         Err(Box::new(Stop { rule: Rule::Race, message, lane: Some(lane), others }))
     }
 
@@ -292,12 +300,21 @@ impl Ctx<'_> {
         stop_lane(Rule::Misaligned, lane, message)
     }
 
-    pub fn load(&mut self, space: Space, ty: Ty, order: Order, d: &[Reg], addr: &Addr) -> Run<()> {
+    #[inline(always)]
+    pub fn load(
+        &mut self,
+        space: Space,
+        ty: Ty,
+        (order, scope): (Order, Scope),
+        d: &[Reg],
+        addr: &Addr,
+    ) -> Run<()> {
         let at = self.addresses(addr);
         if self.warp.bad != 0 {
             return Ok(());
         }
         if self.load_warp((space, ty, order), d, &at)? {
+            self.observe(space, (order, scope), &at);
             return Ok(());
         }
         let width = ty.bytes() as usize;
@@ -319,10 +336,19 @@ impl Ctx<'_> {
         for (reg, column) in d.iter().zip(&mut out) {
             self.loaded(ty, *reg, column);
         }
+        self.observe(space, (order, scope), &at);
         Ok(())
     }
 
-    pub fn store(&mut self, space: Space, ty: Ty, order: Order, a: &[Src], addr: &Addr) -> Run<()> {
+    #[inline(always)]
+    pub fn store(
+        &mut self,
+        space: Space,
+        ty: Ty,
+        (order, scope): (Order, Scope),
+        a: &[Src],
+        addr: &Addr,
+    ) -> Run<()> {
         let at = self.addresses(addr);
         let width = ty.bytes() as usize;
         let (one, many): ([V64; 1], Vec<V64>);
@@ -336,6 +362,7 @@ impl Ctx<'_> {
         if self.warp.bad != 0 {
             return Ok(());
         }
+        self.publish(space, (order, scope), &at, false);
         if self.store_warp((space, ty, order), values, &at)? {
             self.changed();
             return Ok(());

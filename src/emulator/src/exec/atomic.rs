@@ -6,7 +6,7 @@ use super::fault::{Run, stop_lane};
 use super::half;
 use super::warp::{LANES, V64, lanes};
 use crate::error::Rule;
-use crate::isa::{Addr, AtomOp, Order, Reg, Space, Src, Ty};
+use crate::isa::{Addr, AtomOp, Order, Reg, Scope, Space, Src, Ty};
 
 /// The new value of an atomic operation.
 pub fn combine(op: AtomOp, ty: Ty, old: u64, a: u64, b: u64) -> u64 {
@@ -111,6 +111,7 @@ pub struct Atomic<'a> {
     pub op: AtomOp,
     pub ty: Ty,
     pub order: Order,
+    pub scope: Scope,
     pub d: &'a [Reg],
     pub addr: &'a Addr,
     pub a: &'a [Src],
@@ -123,6 +124,10 @@ impl Ctx<'_> {
         let values: Vec<V64> = atom.a.iter().map(|s| self.src64(s)).collect();
         let other = self.src64(atom.b);
         if self.warp.bad != 0 {
+            return Ok(());
+        }
+        self.publish(atom.space, (atom.order, atom.scope), &at, true);
+        if self.atomic_warp(atom, &at, &values, &other)? {
             return Ok(());
         }
         let width = atom.ty.bytes();
@@ -143,16 +148,19 @@ impl Ctx<'_> {
                 out[n][i] = self.update(target, width, lane, update)?;
             }
         }
-        self.changed();
         // The update happens where the data is: the operand travels once.
         self.count(atom.space, &at, width * atom.a.len() as u32, true);
-        for (reg, column) in atom.d.iter().zip(&out) {
+        self.atomic_done(atom, &at, atom.d, &out);
+        Ok(())
+    }
+
+    /// After an atomic: the old values to their registers, and what the address told.
+    pub fn atomic_done(&mut self, atom: &Atomic<'_>, at: &V64, d: &[Reg], old: &[V64]) {
+        self.changed();
+        for (reg, column) in d.iter().zip(old) {
             self.warp.set64(*reg, column);
         }
-        if atom.order.acquires() || atom.order.releases() {
-            self.warp.advance(self.warp.mask);
-        }
-        Ok(())
+        self.observe(atom.space, (atom.order, atom.scope), at);
     }
 
     /// Applies an atomic update and returns the old value.

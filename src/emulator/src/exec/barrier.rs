@@ -141,7 +141,8 @@ impl Ctx<'_> {
                 }
                 self.warp.advance(mask);
             }
-            FenceKind::Block | FenceKind::Device | FenceKind::Other => {}
+            FenceKind::Memory(scope) => self.memory_fence(scope),
+            FenceKind::Other => {}
         }
     }
 

@@ -1,6 +1,8 @@
 //! Bulk and tensor copies. An operation waits in the cluster's list until somebody could not go
 //! on without it; only then are its bytes read and written.
 
+use std::sync::Arc;
+
 use super::access::Target;
 use super::atomic::reduce_bytes;
 use super::cluster::Ctx;
@@ -9,7 +11,7 @@ use super::traffic::destinations;
 use super::warp::{LANES, lanes};
 use crate::error::Rule;
 use crate::isa::{AtomOp, Bulk, BulkKind, Order, Space, Ty};
-use crate::memory::shadow::Access;
+use crate::memory::shadow::{Access, Clock};
 use crate::memory::shared::Refusal;
 use crate::tensor::tensormap::{MAP_BYTES, MAX_RANK, MapType, TensorMap};
 use crate::tensor::tile::{self, Source};
@@ -50,6 +52,8 @@ pub struct AsyncOp {
     pub arrives: bool,
     /// Belongs to a bulk group, so its thread waits for it by group.
     pub group: bool,
+    /// What its thread knew when it started an operation on global memory.
+    pub issued: Option<Arc<Clock>>,
 }
 
 impl Ctx<'_> {
@@ -230,6 +234,7 @@ impl Ctx<'_> {
             self.warp.bulk[lane as usize].open.push(id);
         }
         let (pc, warp) = (self.pc, self.warp_slot());
+        let issued = self.issue(&pieces, lane);
         let op = AsyncOp {
             id,
             pc,
@@ -241,6 +246,7 @@ impl Ctx<'_> {
             mbars,
             arrives: false,
             group,
+            issued,
         };
         self.cl.async_ops.push(op);
         Ok(())
@@ -311,6 +317,7 @@ impl Ctx<'_> {
         let mut known = (**self.warp.clock(self.warp.mask.trailing_zeros() % 32)).clone();
         known.seen.iter_mut().for_each(|e| *e = 0);
         known.proxied.iter_mut().for_each(|e| *e = 0);
+        known.reach = None;
         known.learn(engine, epoch);
         self.warp.acquire(self.warp.mask, &known);
     }
@@ -337,6 +344,7 @@ impl Ctx<'_> {
                 } else {
                     self.cl.async_ops.remove(n);
                     self.deliver(&op)?;
+                    self.learn_engine(self.cl.engine_epoch);
                 }
             }
             if !read {
@@ -353,6 +361,7 @@ impl Ctx<'_> {
         }
         let mut data = Vec::new();
         for p in &op.pieces {
+            self.engine_reads(op, p)?;
             let start = data.len();
             data.resize(start + p.bytes as usize, 0);
             match p.src {
@@ -368,11 +377,9 @@ impl Ctx<'_> {
                 }
                 End::Global(a) => {
                     let (allocation, at) = self.global(a, p.bytes, op.lane, "asynchronous read")?;
-                    for (n, byte) in data[start..].iter_mut().enumerate() {
-                        *byte = allocation.load(at + n as u64, 1) as u8;
-                    }
-                    let unwritten = (0..u64::from(p.bytes)).any(|n| !allocation.written(at + n, 1));
-                    if self.env.checks.uninitialised && unwritten {
+                    allocation.load_bytes(at, &mut data[start..]);
+                    let written = allocation.range_written(at, p.bytes.into());
+                    if self.env.checks.uninitialised && !written {
                         let message =
                             format!("asynchronous read at {a:#x}, which nothing has written");
                         return Err(late(Rule::Uninitialised, message, op, self));
@@ -421,17 +428,16 @@ impl Ctx<'_> {
     }
 
     fn deliver_global(&mut self, op: &AsyncOp, a: u64, part: &[u8]) -> Run<()> {
+        self.engine_writes(op, (a, part.len() as u32))?;
         let (allocation, at) = self.global(a, part.len() as u32, op.lane, "asynchronous write")?;
-        let mut merged = part.to_vec();
-        if let Some((reduce, ty)) = op.reduce {
-            let mut old: Vec<u8> =
-                (0..part.len() as u64).map(|n| allocation.load(at + n, 1) as u8).collect();
-            reduce_bytes(reduce, ty, &mut old, part);
-            merged = old;
-        }
-        for (n, byte) in merged.iter().enumerate() {
-            allocation.store(at + n as u64, 1, u64::from(*byte));
-        }
+        let Some((reduce, ty)) = op.reduce else {
+            allocation.store_bytes(at, part);
+            return Ok(());
+        };
+        let mut merged = vec![0; part.len()];
+        allocation.load_bytes(at, &mut merged);
+        reduce_bytes(reduce, ty, &mut merged, part);
+        allocation.store_bytes(at, &merged);
         Ok(())
     }
 
@@ -453,6 +459,6 @@ impl Ctx<'_> {
 /// A fault of an operation at the time when it is performed.
 fn late(rule: Rule, message: String, op: &AsyncOp, c: &Ctx<'_>) -> Box<Stop> {
     let actor = c.warp.base + op.lane;
-    let others = vec![Other { actor, pc: op.pc }];
+    let others = vec![Other::near(actor, op.pc)];
     Box::new(Stop { rule, message, lane: Some(op.lane), others })
 }

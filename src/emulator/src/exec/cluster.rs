@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::bulk::AsyncOp;
 use super::counters::Counters;
+use super::dependents::Prior;
 use super::launch::Checks;
 use super::warp::{LANES, V32, V64, Warp};
 use crate::isa::{Kernel, Special, Src};
+use crate::memory::reach::Flags;
 use crate::memory::shadow::{Access, Clock};
 use crate::memory::shared::Shared;
 use crate::memory::touched::Touched;
@@ -34,6 +36,23 @@ pub struct Env<'a> {
     pub launch: u8,
     /// Races in global memory are looked for.
     pub global_races: bool,
+    /// Launches that may still run.
+    pub prior: Prior,
+    /// What strong writes have published.
+    pub flags: Flags,
+    /// The processor has wide vector registers; see [`super::step::wide`].
+    pub wide: bool,
+}
+
+impl Env<'_> {
+    /// Index of a block of a cluster, by rank.
+    pub fn block_of(&self, cluster: u32, rank: u32) -> [u32; 3] {
+        let per = [0, 1, 2].map(|i| self.grid[i] / self.cluster[i]);
+        let at = [cluster % per[0], cluster / per[0] % per[1], cluster / per[0] / per[1]];
+        let [cx, cy, _] = self.cluster;
+        let inside = [rank % cx, rank / cx % cy, rank / (cx * cy)];
+        [0, 1, 2].map(|i| at[i] * self.cluster[i] + inside[i])
+    }
 }
 
 /// A block barrier.
@@ -59,6 +78,8 @@ pub struct Block {
     pub bars: Vec<NamedBarrier>,
     pub threads: u32,
     pub live: u32,
+    /// Registers that `setmaxnreg.dec` gave back and nobody has taken.
+    pub free_registers: u32,
 }
 
 /// One cluster.
@@ -80,7 +101,10 @@ pub struct Cluster {
     pub bar_clock: Option<Clock>,
     pub bar_done: Option<Arc<Clock>>,
     pub steps: u64,
+    /// Without sites until somebody runs it.
     pub counters: Counters,
+    /// Instructions of the kernel.
+    pub sites: usize,
     pub rng: u64,
     pub next_warp: usize,
     /// Someone polls memory that another cluster may change.
@@ -92,6 +116,13 @@ impl Cluster {
     pub fn recheck(&mut self) {
         self.version += 1;
         self.polls_memory = false;
+    }
+
+    /// Rank of the block that a thread, or an asynchronous engine, belongs to.
+    pub fn rank_of(&self, actor: u32) -> u32 {
+        let threads = self.blocks[0].threads;
+        let all = threads * self.blocks.len() as u32;
+        if actor >= all { actor - all } else { actor / threads }
     }
 
     /// A pseudo-random number (SplitMix64).
@@ -118,7 +149,7 @@ impl Ctx<'_> {
     }
 
     /// A source operand in 32 bits.
-    #[inline]
+    #[inline(always)]
     pub fn src32(&mut self, s: &Src) -> V32 {
         match s {
             Src::Reg(reg) => self.warp.reg32(*reg),
@@ -131,7 +162,7 @@ impl Ctx<'_> {
     }
 
     /// A source operand in 64 bits.
-    #[inline]
+    #[inline(always)]
     pub fn src64(&mut self, s: &Src) -> V64 {
         match s {
             Src::Reg(reg) => self.warp.reg64(*reg),

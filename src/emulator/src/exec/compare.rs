@@ -8,6 +8,7 @@ use super::warp::LANES;
 use crate::isa::{Cmp, Compare, Op, Ty};
 
 /// Runs a comparison or a selection; false if it is another kind.
+#[inline(always)]
 pub fn run(c: &mut Ctx<'_>, op: &Op) -> bool {
     match op {
         Op::SetP { compare, d, q } => {
@@ -57,22 +58,24 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> bool {
     true
 }
 
+#[inline(always)]
 fn compare_lanes(c: &mut Ctx<'_>, compare: &Compare) -> u32 {
     let Compare { cmp, ty, ftz, a, b, .. } = compare;
     match ty {
         Ty::F32 => {
             let (x, y) = (input(&c.src32(a), *ftz), input(&c.src32(b), *ftz));
             let f = f32::from_bits;
-            bits(&map2(&x, &y, |x, y| float_cmp(*cmp, f(x).into(), f(y).into())))
+            bits(&float_cmp(*cmp, &map1(&x, f), &map1(&y, f)))
         }
         Ty::F64 => {
             let (x, y) = (c.src64(a), c.src64(b));
-            bits(&map2(&x, &y, |x, y| float_cmp(*cmp, f64::from_bits(x), f64::from_bits(y))))
+            let f = f64::from_bits;
+            bits(&float_cmp(*cmp, &map1(&x, f), &map1(&y, f)))
         }
         Ty::F16 | Ty::Bf16 => {
             let (x, y) = (c.src32(a), c.src32(b));
-            let f = |v| f64::from(to_f32(*ty, v));
-            bits(&map2(&x, &y, |x, y| float_cmp(*cmp, f(x), f(y))))
+            let f = |v| to_f32(*ty, v);
+            bits(&float_cmp(*cmp, &map1(&x, f), &map1(&y, f)))
         }
         Ty::S32 => {
             let (x, y) = (c.src32(a), c.src32(b));
@@ -98,6 +101,7 @@ fn compare_lanes(c: &mut Ctx<'_>, compare: &Compare) -> u32 {
     }
 }
 
+#[inline(always)]
 fn int_cmp<T: PartialOrd + Copy>(cmp: Cmp, x: &[T; LANES], y: &[T; LANES]) -> [bool; LANES] {
     match cmp {
         Cmp::Eq | Cmp::Equ => map2(x, y, |x, y| x == y),
@@ -111,22 +115,25 @@ fn int_cmp<T: PartialOrd + Copy>(cmp: Cmp, x: &[T; LANES], y: &[T; LANES]) -> [b
     }
 }
 
-fn float_cmp(cmp: Cmp, x: f64, y: f64) -> bool {
-    let unordered = x.is_nan() || y.is_nan();
+/// Comparisons of floats: the plain ones are false where a NaN takes part, those that end in `u`
+/// are true. What clippy would have instead means something else for NaN.
+#[allow(clippy::double_comparisons, clippy::neg_cmp_op_on_partial_ord)]
+#[inline(always)]
+fn float_cmp<T: PartialOrd + Copy>(cmp: Cmp, x: &[T; LANES], y: &[T; LANES]) -> [bool; LANES] {
     match cmp {
-        Cmp::Eq => x == y,
-        Cmp::Ne => !unordered && x != y,
-        Cmp::Lt => x < y,
-        Cmp::Le => x <= y,
-        Cmp::Gt => x > y,
-        Cmp::Ge => x >= y,
-        Cmp::Equ => unordered || x == y,
-        Cmp::Neu => x != y || unordered,
-        Cmp::Ltu => unordered || x < y,
-        Cmp::Leu => unordered || x <= y,
-        Cmp::Gtu => unordered || x > y,
-        Cmp::Geu => unordered || x >= y,
-        Cmp::Num => !unordered,
-        Cmp::Nan => unordered,
+        Cmp::Eq => map2(x, y, |x, y| x == y),
+        Cmp::Ne => map2(x, y, |x, y| x < y || x > y),
+        Cmp::Lt => map2(x, y, |x, y| x < y),
+        Cmp::Le => map2(x, y, |x, y| x <= y),
+        Cmp::Gt => map2(x, y, |x, y| x > y),
+        Cmp::Ge => map2(x, y, |x, y| x >= y),
+        Cmp::Equ => map2(x, y, |x, y| !(x < y || x > y)),
+        Cmp::Neu => map2(x, y, |x, y| x != y),
+        Cmp::Ltu => map2(x, y, |x, y| !(x >= y)),
+        Cmp::Leu => map2(x, y, |x, y| !(x > y)),
+        Cmp::Gtu => map2(x, y, |x, y| !(x <= y)),
+        Cmp::Geu => map2(x, y, |x, y| !(x < y)),
+        Cmp::Num => map2(x, y, |x, y| x.partial_cmp(&y).is_some()),
+        Cmp::Nan => map2(x, y, |x, y| x.partial_cmp(&y).is_none()),
     }
 }

@@ -24,6 +24,7 @@ fn is_float(ty: Ty) -> bool {
 }
 
 /// Runs a conversion.
+#[inline(always)]
 pub fn run(c: &mut Ctx<'_>, form: &Convert, d: Reg, a: &Src, b: &Src) {
     let pair = matches!(form.to, Ty::Bf16x2 | Ty::F16x2 | Ty::E4m3x2 | Ty::E5m2x2);
     if pair && form.from == Ty::F32 {
@@ -34,7 +35,13 @@ pub fn run(c: &mut Ctx<'_>, form: &Convert, d: Reg, a: &Src, b: &Src) {
     }
     let x = c.src64(a);
     let r: V64 = match (is_float(form.from), is_float(form.to)) {
-        (false, false) => map1(&x, |x| int_to_int(form, x)),
+        (false, false) => int_to_int(form, &x),
+        (false, true) if form.to == Ty::F32 && form.from.bits() == 32 && plain(form, Ty::F32) => {
+            match form.from.signed() {
+                true => map1(&x, |x| (x as i32 as f32).to_bits().into()),
+                false => map1(&x, |x| (x as u32 as f32).to_bits().into()),
+            }
+        }
         (false, true) => map1(&x, |x| int_to_float(form, x)),
         (true, false) => map1(&x, |x| float_to_int(form, x)),
         (true, true) if form.from == Ty::F32 && plain(form, Ty::Bf16) => {
@@ -57,16 +64,19 @@ pub fn run(c: &mut Ctx<'_>, form: &Convert, d: Reg, a: &Src, b: &Src) {
     }
 }
 
+#[inline(always)]
 fn canonical_widen(bits: u32) -> u64 {
     if f32::from_bits(bits).is_nan() { 0x7fff_ffff } else { bits.into() }
 }
 
+#[inline(always)]
 fn plain(form: &Convert, to: Ty) -> bool {
     let near = matches!(form.round, Some(Round::Near) | None);
     form.to == to && near && !(form.relu || form.sat || form.satfinite || form.integral)
 }
 
 /// Two f32 to a pair: the first operand goes to the upper half.
+#[inline(always)]
 fn pack(c: &mut Ctx<'_>, form: &Convert, d: Reg, a: &Src, b: &Src) {
     let (x, y) = (c.src32(a), c.src32(b));
     let width = form.to.bits() / 2;
@@ -147,11 +157,6 @@ fn float_to_float(form: &Convert, x: u64) -> u64 {
     if small { bits & 0x8000_0000 } else { bits }
 }
 
-fn limits(ty: Ty) -> (i128, i128) {
-    let bits = ty.bits();
-    if ty.signed() { (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) } else { (0, (1 << bits) - 1) }
-}
-
 /// NaN becomes 0, or the number with only the highest bit where source or destination has 64
 /// bits; what does not fit is clamped.
 fn float_to_int(form: &Convert, x: u64) -> u64 {
@@ -163,9 +168,14 @@ fn float_to_int(form: &Convert, x: u64) -> u64 {
         let wide = form.to.bits() == 64 || form.from == Ty::F64;
         return if wide { 1 << (form.to.bits() - 1) } else { 0 };
     }
+    // A cast saturates, and what fits 64 bits is cut to the limits of the narrower types.
     let whole = integral(v, form.round.unwrap_or(Round::Zero));
-    let (low, high) = limits(form.to);
-    (whole as i128).clamp(low, high) as u64 & mask(form.to)
+    let bits = form.to.bits();
+    let cut = match form.to.signed() {
+        true => (whole as i64).clamp(i64::MIN >> (64 - bits), i64::MAX >> (64 - bits)) as u64,
+        false => (whole as u64).min(mask(form.to)),
+    };
+    cut & mask(form.to)
 }
 
 fn mask(ty: Ty) -> u64 {
@@ -180,13 +190,24 @@ fn source_int(ty: Ty, x: u64) -> i128 {
     if ty.signed() { sign_extend(x, ty.bits()).into() } else { (x & mask(ty)).into() }
 }
 
-fn int_to_int(form: &Convert, x: u64) -> u64 {
-    let v = source_int(form.from, x);
+#[inline(always)]
+fn int_to_int(form: &Convert, x: &V64) -> V64 {
     if form.sat {
-        let (low, high) = limits(form.to);
-        return v.clamp(low, high) as u64 & mask(form.to);
+        return map1(x, |x| saturated(form, x));
     }
-    v as u64 & mask(form.to)
+    let (cut, kept) = (mask(form.from), mask(form.to));
+    let sign = if form.from.signed() { (cut >> 1).wrapping_add(1) } else { 0 };
+    // Flipping the sign bit and taking it away extends it.
+    map1(x, |x| ((x & cut) ^ sign).wrapping_sub(sign) & kept)
+}
+
+fn saturated(form: &Convert, x: u64) -> u64 {
+    let bits = form.to.bits();
+    let (low, high) = match form.to.signed() {
+        true => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
+        false => (0, (1 << bits) - 1),
+    };
+    source_int(form.from, x).clamp(low, high) as u64 & mask(form.to)
 }
 
 fn int_to_float(form: &Convert, x: u64) -> u64 {
@@ -194,8 +215,9 @@ fn int_to_float(form: &Convert, x: u64) -> u64 {
     let mode = form.round.unwrap_or(Round::Near);
     // 64-bit integers may not be exact in f64: round to odd there, so that the second rounding
     // is right.
-    let near = v as f64;
-    let error = v - near as i128;
+    let narrow_source = form.from.bits() <= 32;
+    let near = if narrow_source { v as i64 as f64 } else { v as f64 };
+    let error = if narrow_source { 0 } else { v - near as i128 };
     if form.to == Ty::F64 {
         let r = match (mode, error.signum()) {
             (Round::Down, -1) => near.next_down(),

@@ -152,6 +152,7 @@ impl Ctx<'_> {
                 mbars: vec![(rank, at, 0)],
                 arrives: true,
                 group: false,
+                issued: None,
             };
             self.cl.async_ops.push(op);
         }

@@ -171,6 +171,23 @@ impl Counters {
     }
 }
 
+/// Moves the distinct numbers to the front, ascending; how many there are.
+fn distinct(list: &mut [u64]) -> usize {
+    // Lanes mostly go upwards, in steps.
+    if list.windows(2).all(|w| w[0] < w[1]) {
+        return list.len();
+    }
+    list.sort_unstable();
+    let mut kept = 0;
+    for i in 0..list.len() {
+        if kept == 0 || list[kept - 1] != list[i] {
+            list[kept] = list[i];
+            kept += 1;
+        }
+    }
+    kept
+}
+
 /// Distinct sectors that lanes touch, and the fewest that could hold the distinct bytes.
 fn distinct_sectors(at: &V64, mask: u32, bytes: u32) -> (Sectors, u64) {
     let mut units = [0u64; 64];
@@ -195,23 +212,14 @@ fn distinct_sectors(at: &V64, mask: u32, bytes: u32) -> (Sectors, u64) {
             }
         }
     }
-    units[..n].sort_unstable();
-    let mut kept = 0;
-    for i in 0..n {
-        if kept == 0 || units[kept - 1] != units[i] {
-            units[kept] = units[i];
-            kept += 1;
-        }
-    }
+    let kept = distinct(&mut units[..n]);
     let mut addresses = [0u64; 32];
     let mut m = 0;
     for lane in lanes(mask) {
         addresses[m] = at[lane as usize];
         m += 1;
     }
-    let used = &mut addresses[..m];
-    used.sort_unstable();
-    let different = used.windows(2).filter(|w| w[0] != w[1]).count() as u64 + u64::from(m > 0);
+    let different = distinct(&mut addresses[..m]) as u64;
     ((units, kept), (different * u64::from(bytes)).div_ceil(32))
 }
 

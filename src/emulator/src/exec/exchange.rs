@@ -9,21 +9,15 @@ use crate::error::Rule;
 use crate::isa::{Op, ShflMode, VoteMode};
 
 /// Runs an exchange; false if it is another kind.
+#[inline(always)]
 pub fn run(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {
     match op {
         Op::Shfl { mode, d, p, a, b, c: third, .. } => {
             let (v, by, control) = (c.src32(a), c.src32(b), c.src32(third));
-            let (mut r, mut ok): (V32, u32) = ([0; LANES], 0);
-            for lane in lanes(c.warp.mask) {
-                let (i, inside) =
-                    shuffle_source(*mode, lane, by[lane as usize], control[lane as usize]);
-                let from = if inside { i } else { lane };
-                if c.warp.mask >> from & 1 == 0 {
-                    let message = format!("shfl from lane {from}, which does not take part");
-                    return stop_lane(Rule::Undefined, lane, message);
-                }
-                r[lane as usize] = v[from as usize];
-                ok |= u32::from(inside) << lane;
+            let (r, ok, absent) = shuffle(*mode, c.warp.mask, &v, &by, &control);
+            if let Some((lane, from)) = absent {
+                let message = format!("shfl from lane {from}, which does not take part");
+                return stop_lane(Rule::Undefined, lane, message);
             }
             c.warp.set32(*d, &r);
             c.warp.set_pred(*p, ok);
@@ -77,21 +71,53 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {
     Ok(true)
 }
 
-/// Lane that a shuffle reads, and whether it is inside the lane's segment (ISA pseudocode).
-fn shuffle_source(mode: ShflMode, lane: u32, by: u32, control: u32) -> (u32, bool) {
-    let (by, clamp, segment) = (by & 31, control & 31, control >> 8 & 31);
-    let high = (lane & segment) | (clamp & !segment);
-    let low = lane & segment;
+/// What each lane gets, the lanes whose source is inside their segment, and the first lane whose
+/// source does not take part, with that source (ISA pseudocode).
+#[inline(always)]
+fn shuffle(
+    mode: ShflMode,
+    mask: u32,
+    v: &V32,
+    by: &V32,
+    control: &V32,
+) -> (V32, u32, Option<(u32, u32)>) {
+    let by = |i: usize| by[i] & 31;
+    // The highest lane that may be read; for `up` the lowest.
+    let bound = |i: usize| {
+        let (clamp, segment) = (control[i] & 31, control[i] >> 8 & 31);
+        (i as u32 & segment) | (clamp & !segment)
+    };
     match mode {
-        ShflMode::Up => {
-            let i = lane as i32 - by as i32;
-            (i.max(0) as u32, i >= high as i32)
-        }
-        ShflMode::Down => (lane + by, lane + by <= high),
-        ShflMode::Bfly => (lane ^ by, (lane ^ by) <= high),
-        ShflMode::Idx => {
-            let i = low | (by & !segment);
-            (i, i <= high)
+        ShflMode::Up => gather(mask, v, |i| {
+            let from = i as i32 - by(i) as i32;
+            (from.max(0) as u32, from >= bound(i) as i32)
+        }),
+        ShflMode::Down => gather(mask, v, |i| (i as u32 + by(i), i as u32 + by(i) <= bound(i))),
+        ShflMode::Bfly => gather(mask, v, |i| (i as u32 ^ by(i), (i as u32 ^ by(i)) <= bound(i))),
+        ShflMode::Idx => gather(mask, v, |i| {
+            let segment = control[i] >> 8 & 31;
+            let from = (i as u32 & segment) | (by(i) & !segment);
+            (from, from <= bound(i))
+        }),
+    }
+}
+
+/// Reads each lane's source; a lane whose source is outside reads itself.
+#[inline(always)]
+fn gather(
+    mask: u32,
+    v: &V32,
+    source: impl Fn(usize) -> (u32, bool),
+) -> (V32, u32, Option<(u32, u32)>) {
+    let (mut r, mut ok, mut absent) = ([0; LANES], 0, None);
+    for i in 0..LANES {
+        let (from, inside) = source(i);
+        let from = if inside { from as usize % LANES } else { i };
+        r[i] = v[from];
+        ok |= u32::from(inside) << i;
+        if mask >> i & 1 != 0 && mask >> from & 1 == 0 && absent.is_none() {
+            absent = Some((i as u32, from as u32));
         }
     }
+    (r, ok, absent)
 }

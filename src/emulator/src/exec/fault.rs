@@ -9,6 +9,15 @@ use crate::memory::shared::Refusal;
 pub struct Other {
     pub actor: u32,
     pub pc: u32,
+    /// The actor's cluster, if it is another one.
+    pub cluster: Option<u32>,
+}
+
+impl Other {
+    /// An actor of the same cluster.
+    pub fn near(actor: u32, pc: u32) -> Self {
+        Self { actor, pc, cluster: None }
+    }
 }
 
 /// A broken rule.
@@ -56,20 +65,20 @@ fn conflicting<T>(conflict: Conflict, lane: u32, at: &str) -> Run<T> {
         Conflict::Race { actor, pc, wrote } => {
             let kind = if wrote { "write" } else { "read" };
             let text = format!("{at} is not ordered after another thread's {kind}");
-            (Rule::Race, text, Other { actor, pc })
+            (Rule::Race, text, Other::near(actor, pc))
         }
         Conflict::Incoming { pc } => {
             let text = format!("{at}, where an asynchronous copy not waited for will write");
-            (Rule::AsyncInFlight, text, Other { actor: u32::MAX, pc })
+            (Rule::AsyncInFlight, text, Other::near(u32::MAX, pc))
         }
         Conflict::Outgoing { pc } => {
             let text = format!("{at}, which an asynchronous operation not waited for still reads");
-            (Rule::AsyncInFlight, text, Other { actor: u32::MAX, pc })
+            (Rule::AsyncInFlight, text, Other::near(u32::MAX, pc))
         }
         Conflict::NotProxied { actor, pc } => {
             let text =
                 format!("{at} by an asynchronous operation: no fence.proxy.async since the write");
-            (Rule::MissingProxyFence, text, Other { actor, pc })
+            (Rule::MissingProxyFence, text, Other::near(actor, pc))
         }
     };
     Err(Box::new(Stop { rule, message: text, lane: Some(lane), others: vec![other] }))

@@ -1,11 +1,9 @@
 //! f32 and f64 arithmetic, with rounding modes, flushing, saturation and canonical NaNs.
 
-use std::sync::OnceLock;
-
 use super::cluster::Ctx;
 use super::half;
 use super::int::{bits, map1, map2, map3};
-use super::warp::{LANES, V32, V64};
+use super::warp::{V32, V64};
 use crate::isa::{F1, F2, FMods, Op, Reg, Round, Src, TestKind, Ty};
 use crate::tensor::approx;
 use crate::tensor::number::{self, Rounding};
@@ -24,6 +22,7 @@ pub fn rounding(round: Round) -> Rounding {
 }
 
 /// Runs a floating-point instruction; false if it is another kind.
+#[inline(always)]
 pub fn run(c: &mut Ctx<'_>, op: &Op) -> bool {
     match op {
         Op::Fma { ty, mods, d, a, b, c: third } => fma(c, *ty, mods, *d, [a, b, third]),
@@ -95,6 +94,7 @@ fn round32(x: f64, round: Round) -> f32 {
     number::f32_from_f64(x, rounding(round))
 }
 
+#[inline(always)]
 fn fma(c: &mut Ctx<'_>, ty: Ty, mods: &FMods, d: Reg, [a, b, third]: [&Src; 3]) {
     match ty {
         Ty::F32 => {
@@ -145,38 +145,14 @@ fn directed_fma(x: u32, y: u32, z: u32, round: Round) -> u32 {
     canonical(if cancelled { -0.0 } else { round32(exact, round) })
 }
 
+#[inline(always)]
 fn fma_near(x: &V32, y: &V32, z: &V32) -> V32 {
-    #[cfg(target_arch = "x86_64")]
-    if has_fma() {
-        // SAFETY: the processor has AVX2 and FMA, as just checked.
-        return unsafe { fma_simd(x, y, z) };
-    }
-    fma_plain(x, y, z)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_fma() -> bool {
-    static FOUND: OnceLock<bool> = OnceLock::new();
-    *FOUND.get_or_init(|| is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn fma_simd(x: &V32, y: &V32, z: &V32) -> V32 {
-    let mut r = [0; LANES];
-    for i in 0..LANES {
-        let v = f32::from_bits(x[i]).mul_add(f32::from_bits(y[i]), f32::from_bits(z[i]));
-        r[i] = canonical(v);
-    }
-    r
-}
-
-fn fma_plain(x: &V32, y: &V32, z: &V32) -> V32 {
     map3(x, y, z, |x, y, z| {
         canonical(f32::from_bits(x).mul_add(f32::from_bits(y), f32::from_bits(z)))
     })
 }
 
+#[inline(always)]
 fn float2(c: &mut Ctx<'_>, op: F2, ty: Ty, mods: &FMods, d: Reg, a: &Src, b: &Src) {
     match ty {
         Ty::F32 => {
@@ -193,6 +169,7 @@ fn float2(c: &mut Ctx<'_>, op: F2, ty: Ty, mods: &FMods, d: Reg, a: &Src, b: &Sr
     }
 }
 
+#[inline(always)]
 fn float2_32(op: F2, mods: &FMods, x: &V32, y: &V32) -> V32 {
     let (x, y) = (&input(x, mods.ftz), &input(y, mods.ftz));
     let f = f32::from_bits;
@@ -212,6 +189,7 @@ fn float2_32(op: F2, mods: &FMods, x: &V32, y: &V32) -> V32 {
 }
 
 /// min and max: −0 is less than +0; NaN loses unless `.NaN` asks for it.
+#[inline(always)]
 fn min_max(max: bool, x: f32, y: f32, mods: &FMods) -> u32 {
     let flip = if mods.xorsign_abs { (x.to_bits() ^ y.to_bits()) & 0x8000_0000 } else { 0 };
     let (x, y) = if mods.xorsign_abs { (x.abs(), y.abs()) } else { (x, y) };
@@ -332,6 +310,7 @@ fn nudge(r: f64, error: f64, round: Round, cancels: bool) -> f64 {
     }
 }
 
+#[inline(always)]
 fn float1(c: &mut Ctx<'_>, op: F1, ty: Ty, mods: &FMods, d: Reg, a: &Src) {
     match ty {
         Ty::F32 => {
@@ -348,25 +327,31 @@ fn float1(c: &mut Ctx<'_>, op: F1, ty: Ty, mods: &FMods, d: Reg, a: &Src) {
     }
 }
 
+/// Each lane by itself, so that the function becomes part of a loop over all of them.
+#[inline(always)]
+fn approximate(x: &V32, g: impl Fn(f32) -> f32) -> V32 {
+    map1(x, |x| canonical(g(f32::from_bits(x))))
+}
+
+#[inline(always)]
 fn float1_32(op: F1, mods: &FMods, x: &V32) -> V32 {
     let f = f32::from_bits;
-    let approximate = |g: fn(f32) -> f32| map1(x, |x| canonical(g(f(x))));
     let r = match op {
         // Inputs are already flushed where the instruction flushes.
         F1::Neg => return map1(x, |x| x ^ 0x8000_0000),
         F1::Abs => return map1(x, |x| x & 0x7fff_ffff),
-        F1::Rcp if mods.approx => approximate(approx::rcp),
+        F1::Rcp if mods.approx => approximate(x, approx::rcp),
         F1::Rcp if mods.round == Round::Near => map1(x, |x| canonical(1.0 / f(x))),
         F1::Rcp => map1(x, |x| canonical(directed2(F2::Div, 1.0, f(x), mods.round))),
-        F1::Sqrt if mods.approx => approximate(approx::sqrt),
+        F1::Sqrt if mods.approx => approximate(x, approx::sqrt),
         F1::Sqrt if mods.round == Round::Near => map1(x, |x| canonical(f(x).sqrt())),
         F1::Sqrt => map1(x, |x| canonical(directed_sqrt(f(x), mods.round))),
-        F1::Rsqrt => approximate(approx::rsqrt),
-        F1::Sin => approximate(approx::sin),
-        F1::Cos => approximate(approx::cos),
-        F1::Lg2 => approximate(approx::lg2),
-        F1::Ex2 => approximate(approx::ex2),
-        F1::Tanh => approximate(approx::tanh),
+        F1::Rsqrt => approximate(x, approx::rsqrt),
+        F1::Sin => approximate(x, approx::sin),
+        F1::Cos => approximate(x, approx::cos),
+        F1::Lg2 => approximate(x, approx::lg2),
+        F1::Ex2 => approximate(x, approx::ex2),
+        F1::Tanh => approximate(x, approx::tanh),
     };
     finish(r, mods)
 }

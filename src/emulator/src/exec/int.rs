@@ -42,6 +42,7 @@ fn extend(v: &V32, ty: Ty) -> V32 {
 }
 
 /// Runs an integer instruction; false if it is another kind.
+#[inline(always)]
 pub fn run(c: &mut Ctx<'_>, op: &Op) -> bool {
     match op {
         Op::Int2 { op, ty, d, a, b } => int2(c, *op, *ty, *d, a, b),
@@ -81,6 +82,7 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> bool {
     true
 }
 
+#[inline(always)]
 pub fn combine(op: BoolOp, a: u32, b: u32) -> u32 {
     match op {
         BoolOp::And => a & b,
@@ -90,10 +92,19 @@ pub fn combine(op: BoolOp, a: u32, b: u32) -> u32 {
 }
 
 /// Booleans of lanes as a mask.
+#[inline(always)]
 pub fn bits(v: &[bool; LANES]) -> u32 {
-    (0..LANES).fold(0, |m, i| m | u32::from(v[i]) << i)
+    let mut mask = 0;
+    for (n, eight) in v.chunks_exact(8).enumerate() {
+        let bytes = u64::from_le_bytes(std::array::from_fn(|i| eight[i].into()));
+        // Byte i is 0 or 1; the product moves it to bit 56 + i.
+        let packed = bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        mask |= (packed as u32) << (8 * n);
+    }
+    mask
 }
 
+#[inline(always)]
 fn int2(c: &mut Ctx<'_>, op: Int2, ty: Ty, d: Reg, a: &Src, b: &Src) {
     if matches!(ty, Ty::U16x2 | Ty::S16x2) {
         return packed16(c, op, ty, d, a, b);
@@ -126,6 +137,7 @@ fn int2(c: &mut Ctx<'_>, op: Int2, ty: Ty, d: Reg, a: &Src, b: &Src) {
 }
 
 /// 8- and 16-bit forms, on values already extended to 32 bits.
+#[inline(always)]
 fn narrow2(op: Int2, ty: Ty, x: &V32, y: &V32) -> V32 {
     let bits = ty.bits();
     match op {
@@ -137,6 +149,7 @@ fn narrow2(op: Int2, ty: Ty, x: &V32, y: &V32) -> V32 {
     }
 }
 
+#[inline(always)]
 fn int2_32(op: Int2, signed: bool, x: &V32, y: &V32) -> V32 {
     match op {
         Int2::Add => map2(x, y, u32::wrapping_add),
@@ -194,6 +207,7 @@ fn bmsk(start: u32, width: u32) -> u32 {
     ones.checked_shl(start).unwrap_or(0)
 }
 
+#[inline(always)]
 fn int2_64(op: Int2, signed: bool, x: &V64, y: &V64) -> V64 {
     match op {
         Int2::Add | Int2::AddSat => map2(x, y, u64::wrapping_add),
@@ -243,6 +257,7 @@ fn packed16(c: &mut Ctx<'_>, op: Int2, ty: Ty, d: Reg, a: &Src, b: &Src) {
     c.warp.set32(d, &r);
 }
 
+#[inline(always)]
 fn int1(c: &mut Ctx<'_>, op: Int1, ty: Ty, d: Reg, a: &Src) {
     let signed = ty.signed();
     if ty.bits() == 64 {
@@ -291,6 +306,7 @@ fn bfind64(x: u64, signed: bool) -> u32 {
     x.checked_ilog2().unwrap_or(u32::MAX)
 }
 
+#[inline(always)]
 fn int3(c: &mut Ctx<'_>, op: Int3, ty: Ty, d: Reg, a: &Src, b: &Src, third: &Src) {
     if op == Int3::MadWide {
         return mad_wide(c, ty, d, a, b, third);
@@ -337,6 +353,7 @@ fn int3(c: &mut Ctx<'_>, op: Int3, ty: Ty, d: Reg, a: &Src, b: &Src, third: &Src
     c.warp.set32(d, &r);
 }
 
+#[inline(always)]
 fn mad_wide(c: &mut Ctx<'_>, ty: Ty, d: Reg, a: &Src, b: &Src, third: &Src) {
     let (x, y) = (extend(&c.src32(a), ty), extend(&c.src32(b), ty));
     if ty.bits() == 16 {
@@ -355,6 +372,7 @@ fn mad_wide(c: &mut Ctx<'_>, ty: Ty, d: Reg, a: &Src, b: &Src, third: &Src) {
     c.warp.set64(d, &r);
 }
 
+#[inline(always)]
 fn bfe(c: &mut Ctx<'_>, ty: Ty, d: Reg, a: &Src, b: &Src, third: &Src) {
     let (pos, len) = (c.src32(b), c.src32(third));
     let width = ty.bits();
@@ -372,6 +390,7 @@ fn bfe(c: &mut Ctx<'_>, ty: Ty, d: Reg, a: &Src, b: &Src, third: &Src) {
     c.warp.set64(d, &r);
 }
 
+#[inline(always)]
 fn bfi(c: &mut Ctx<'_>, ty: Ty, d: Reg, [a, b, pos, len]: [&Src; 4]) {
     let (pos, len) = (c.src32(pos), c.src32(len));
     let (x, y) = (c.src64(a), c.src64(b));
@@ -388,6 +407,7 @@ fn bfi(c: &mut Ctx<'_>, ty: Ty, d: Reg, [a, b, pos, len]: [&Src; 4]) {
     c.warp.set64(d, &r);
 }
 
+#[inline(always)]
 fn lop3(lut: u8, a: &V32, b: &V32, c: &V32) -> V32 {
     match lut {
         0x80 => map3(a, b, c, |a, b, c| a & b & c),

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cluster::{Block, Cluster, Env, NamedBarrier};
 use super::counters::{Counters, Site};
+use super::dependents::Prior;
 use super::fault::Stop;
 use super::schedule::{Broken, Status};
 use super::warp::Warp;
 use crate::error::{Actor, Fault, Place, Rule};
 use crate::isa::Kernel;
 use crate::memory::Memory;
+use crate::memory::reach::Flags;
 use crate::memory::shadow::Clock;
 use crate::memory::shared::Shared;
 use crate::memory::touched::Touched;
@@ -75,6 +77,20 @@ pub fn launch(
     memory: &Memory,
     spec: &LaunchSpec<'_>,
 ) -> Result<Report, Box<Fault>> {
+    launch_after(module, memory, spec, &Prior::default()).map(|(report, _)| report)
+}
+
+/// Runs a kernel as a programmatic dependent launch: as if it began as early as the launches
+/// before it allow. Also returns what it leaves to the launch after it.
+///
+/// # Errors
+/// As [`launch`]; reading what an earlier launch wrote, without having waited, is a race.
+pub fn launch_after(
+    module: &Module,
+    memory: &Memory,
+    spec: &LaunchSpec<'_>,
+    prior: &Prior,
+) -> Result<(Report, Prior), Box<Fault>> {
     let Some(k) = module.kernel(spec.kernel) else {
         let message = "the module has no such kernel";
         return Err(Fault::launch(spec.kernel, Rule::BadLaunch, message));
@@ -101,9 +117,13 @@ pub fn launch(
         budget: spec.budget,
         touched: Touched::new(memory),
         launch: memory.begin_launch(),
-        global_races: spec.checks.races && !k.orders_memory,
+        global_races: spec.checks.races,
+        prior: prior.clone(),
+        flags: Flags::default(),
+        wide: super::step::wide(),
     };
-    run_grid(module, &env, spec.threads)
+    let report = run_grid(module, &env, spec.threads)?;
+    Ok((report, Prior::after(k, env.launch, prior)))
 }
 
 pub(crate) fn check(k: &Kernel, spec: &LaunchSpec<'_>) -> Result<(), String> {
@@ -154,7 +174,7 @@ fn run_grid(module: &Module, env: &Env<'_>, threads: usize) -> Result<Report, Bo
     let stalled: Mutex<Vec<Cluster>> = Mutex::new(Vec::new());
     let result: Results = Mutex::new(Default::default());
     let finished = AtomicU64::new(0);
-    let work = || worker(module, env, (per, total), (&next, &finished), &stalled, &result);
+    let work = || worker(module, env, total, (&next, &finished), &stalled, &result);
     if workers == 1 {
         work();
     } else {
@@ -178,34 +198,63 @@ fn run_grid(module: &Module, env: &Env<'_>, threads: usize) -> Result<Report, Bo
 
 type Results = Mutex<(Report, Option<(u64, Box<Fault>)>)>;
 
+/// Clusters begun and not ended, beyond which a seeded schedule goes on with those first.
+const ACTIVE: usize = 8;
+
+/// The next cluster to run: a new one if there is any, else one that others may have something
+/// for. A drawn number takes either, while somebody gets on.
+fn take(
+    env: &Env<'_>,
+    total: u64,
+    next: &AtomicU64,
+    stalled: &Mutex<Vec<Cluster>>,
+    draw: Option<u64>,
+) -> Option<Cluster> {
+    let mut waiting = stalled.lock().unwrap_or_else(|e| e.into_inner());
+    if let Some(draw) = draw
+        && !waiting.is_empty()
+        && (waiting.len() >= ACTIVE || draw & 1 == 1)
+    {
+        let at = (draw >> 1) as usize % waiting.len();
+        return Some(waiting.remove(at));
+    }
+    let n = next.fetch_add(1, Ordering::AcqRel);
+    if n >= total {
+        return waiting.pop();
+    }
+    drop(waiting);
+    Some(make_cluster(env, n))
+}
+
 /// Takes clusters until none is left; clusters that poll global memory take turns.
 fn worker(
     module: &Module,
     env: &Env<'_>,
-    (per, total): ([u32; 3], u64),
+    total: u64,
     (next, finished): (&AtomicU64, &AtomicU64),
     stalled: &Mutex<Vec<Cluster>>,
     result: &Results,
 ) {
-    let mut idle = 0u32;
+    let (mut idle, mut turn, mut tally) = (0u32, env.seed, Tally::default());
     while finished.load(Ordering::Acquire) < total {
-        let n = next.fetch_add(1, Ordering::AcqRel);
-        let cluster = if n < total {
-            Some(make_cluster(env, per, n))
-        } else {
-            stalled.lock().unwrap_or_else(|e| e.into_inner()).pop()
-        };
-        let Some(mut cluster) = cluster else {
+        turn = turn.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let draw = (env.seed != 0 && idle == 0).then_some(turn >> 33);
+        let Some(mut cluster) = take(env, total, next, stalled, draw) else {
             std::thread::yield_now();
             continue;
         };
+        tally.lend(&mut cluster);
         cluster.recheck();
         let before = cluster.version;
         match cluster.run(env) {
             Ok(Status::Done) => {
                 idle = 0;
-                finish(&cluster, result);
+                tally.take(cluster);
                 finished.fetch_add(1, Ordering::AcqRel);
+            }
+            Ok(Status::Paused) => {
+                idle = 0;
+                stalled.lock().unwrap_or_else(|e| e.into_inner()).insert(0, cluster);
             }
             Ok(Status::Stalled) => {
                 idle = if cluster.version > before + 1 { 0 } else { idle + 1 };
@@ -230,16 +279,47 @@ fn worker(
             }
         }
     }
+    tally.report(result);
 }
 
-fn finish(cluster: &Cluster, result: &Results) {
-    let mut guard = result.lock().unwrap_or_else(|e| e.into_inner());
-    let report = &mut guard.0;
-    if report.counters.sites.is_empty() {
-        report.counters.sites = vec![Site::default(); cluster.counters.sites.len()];
+/// What a host thread's clusters have counted. Most run to their end one after the other, so the
+/// next goes on with the counters of the one before.
+#[derive(Default)]
+struct Tally {
+    counters: Option<Counters>,
+    blocks: u64,
+}
+
+impl Tally {
+    /// Gives a cluster that has none the counters to go on with.
+    fn lend(&mut self, cluster: &mut Cluster) {
+        if cluster.counters.sites.is_empty() {
+            let fresh =
+                || Counters { sites: vec![Site::default(); cluster.sites], ..Counters::default() };
+            cluster.counters = self.counters.take().unwrap_or_else(fresh);
+        }
     }
-    report.counters.add(&cluster.counters);
-    report.blocks += cluster.blocks.len() as u64;
+
+    /// Takes them back from one that has ended.
+    fn take(&mut self, cluster: Cluster) {
+        self.blocks += cluster.blocks.len() as u64;
+        match &mut self.counters {
+            Some(counters) => counters.add(&cluster.counters),
+            None => self.counters = Some(cluster.counters),
+        }
+    }
+
+    fn report(self, result: &Results) {
+        let mut guard = result.lock().unwrap_or_else(|e| e.into_inner());
+        let report = &mut guard.0;
+        report.blocks += self.blocks;
+        let Some(counters) = self.counters else { return };
+        if report.counters.sites.is_empty() {
+            report.counters = counters;
+        } else {
+            report.counters.add(&counters);
+        }
+    }
 }
 
 fn fail(module: &Module, env: &Env<'_>, cluster: &Cluster, broken: Broken, result: &Results) {
@@ -259,6 +339,10 @@ fn describe(module: &Module, env: &Env<'_>, cluster: &Cluster, broken: &Broken) 
     let others = broken.stop.others.iter().map(|o| {
         let from = if o.actor == u32::MAX { base + lane } else { o.actor };
         let mut other = self::actor(module, env, cluster, from, o.pc);
+        if let Some(far) = o.cluster {
+            let rank = cluster.rank_of(from);
+            other.block = env.block_of(far, rank);
+        }
         if o.actor == u32::MAX {
             other.thread = None;
         }
@@ -275,9 +359,8 @@ fn describe(module: &Module, env: &Env<'_>, cluster: &Cluster, broken: &Broken) 
 
 fn actor(module: &Module, env: &Env<'_>, cluster: &Cluster, id: u32, pc: u32) -> Actor {
     let threads = cluster.blocks[0].threads;
-    let all = threads * cluster.blocks.len() as u32;
-    let (rank, thread) =
-        if id >= all { (id - all, None) } else { (id / threads, Some(id % threads)) };
+    let rank = cluster.rank_of(id);
+    let thread = (id < threads * cluster.blocks.len() as u32).then_some(id % threads);
     let block = cluster.blocks.get(rank as usize).map_or([0; 3], |b| b.index);
     let [x, y, _] = env.block;
     let thread = thread.map(|t| [t % x, t / x % y, t / (x * y)]);
@@ -293,20 +376,14 @@ fn place(module: &Module, k: &Kernel, pc: u32) -> Place {
     Place { line: instr.line, source }
 }
 
-fn make_cluster(env: &Env<'_>, per: [u32; 3], n: u64) -> Cluster {
-    let at = [
-        (n % u64::from(per[0])) as u32,
-        (n / u64::from(per[0]) % u64::from(per[1])) as u32,
-        (n / u64::from(per[0]) / u64::from(per[1])) as u32,
-    ];
+fn make_cluster(env: &Env<'_>, n: u64) -> Cluster {
+    let number = n.min(u64::from(u32::MAX)) as u32;
     let threads: u32 = env.block.iter().product();
     let ranks: u32 = env.cluster.iter().product();
     let actors = (threads * ranks + ranks) as usize;
     let (mut blocks, mut warps) = (Vec::new(), Vec::new());
     for rank in 0..ranks {
-        let [cx, cy, _] = env.cluster;
-        let inside = [rank % cx, rank / cx % cy, rank / (cx * cy)];
-        let index = [0, 1, 2].map(|i| at[i] * env.cluster[i] + inside[i]);
+        let index = env.block_of(number, rank);
         blocks.push(Block {
             rank: rank as usize,
             index,
@@ -314,13 +391,14 @@ fn make_cluster(env: &Env<'_>, per: [u32; 3], n: u64) -> Cluster {
             bars: vec![NamedBarrier::default(); 16],
             threads,
             live: threads,
+            free_registers: 0,
         });
         for w in 0..threads.div_ceil(32) {
             warps.push(Some(Box::new(make_warp(env, rank, w, threads, actors))));
         }
     }
-    let mut cluster = Cluster {
-        number: n.min(u64::from(u32::MAX)) as u32,
+    Cluster {
+        number,
         blocks,
         warps,
         async_ops: Vec::new(),
@@ -336,9 +414,8 @@ fn make_cluster(env: &Env<'_>, per: [u32; 3], n: u64) -> Cluster {
         rng: env.seed ^ n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
         next_warp: 0,
         polls_memory: false,
-    };
-    cluster.counters.sites = vec![Site::default(); env.k.code.len()];
-    cluster
+        sites: env.k.code.len(),
+    }
 }
 
 fn make_warp(env: &Env<'_>, rank: u32, w: u32, threads: u32, actors: usize) -> Warp {
@@ -347,6 +424,7 @@ fn make_warp(env: &Env<'_>, rank: u32, w: u32, threads: u32, actors: usize) -> W
     let base = rank * threads + w * 32;
     let clock = Clock::new(actors, env.k.uses_async_proxy);
     let mut warp = Warp::new(env.k, rank as usize, w as usize, base, mask, clock);
+    warp.registers = super::registers::at_entry(env.k);
     let [x, y, _] = env.block;
     for lane in 0..32 {
         let t = w * 32 + lane;

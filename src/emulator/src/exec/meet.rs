@@ -36,6 +36,19 @@ impl Ctx<'_> {
             return Ok(Gathered::Regrouped);
         }
         let live = self.warp.live;
+        if let Meet::Named(src) = &meeting
+            && mask == live
+        {
+            // The usual case: all lanes are here and name at least themselves, alike.
+            self.warp.bad = 0;
+            let masks = self.src32(src);
+            let first = masks[mask.trailing_zeros() as usize % 32];
+            let alike = (0..32).all(|i| mask >> i & 1 == 0 || masks[i] == first);
+            if self.warp.bad == 0 && alike && first & mask == mask {
+                self.warp.mask = mask;
+                return Ok(Gathered::Here);
+            }
+        }
         let need = match meeting {
             Meet::Named(src) => {
                 let first = self.named(&src)?;

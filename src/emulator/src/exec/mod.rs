@@ -10,8 +10,11 @@ mod compare;
 mod convert;
 mod copies;
 mod counters;
+mod dependents;
+mod engine;
 mod exchange;
 mod fault;
+mod flags;
 mod float;
 mod half;
 mod int;
@@ -20,6 +23,7 @@ mod matrix;
 mod mbarrier;
 mod meet;
 mod moves;
+mod registers;
 mod schedule;
 mod step;
 mod traffic;
@@ -28,8 +32,9 @@ mod warp_access;
 mod wgmma;
 
 pub use counters::{Counters, Site};
+pub use dependents::Prior;
 pub(crate) use launch::check;
-pub use launch::{Checks, LaunchSpec, Report, launch};
+pub use launch::{Checks, LaunchSpec, Report, launch, launch_after};
 
 /// Why a group of lanes does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub enum Wait {
     Barrier(u32),
     /// At the cluster barrier, for this phase to pass.
     Cluster(u64),
+    /// For registers of the block's pool; asked in vain when the state had this version.
+    Registers(u64),
     /// Runs again, but asked in vain for something when the cluster's state had this version.
     Poll(u64),
 }

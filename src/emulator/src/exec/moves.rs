@@ -8,7 +8,8 @@ use crate::error::Rule;
 use crate::isa::{Op, RegKind, Space, Src};
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES};
 
-/// Runs a move; false if it is another kind.
+/// Runs a move or a (un)packing; false if it is another kind.
+#[inline(always)]
 pub fn run(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {
     match op {
         Op::Mov { d, a } => mov(c, *d, a),
@@ -34,6 +35,14 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {
                 c.warp.set64(*part, &map1(&v, |v| v >> shift & cut));
             }
         }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Runs an instruction about addresses; false if it is another kind.
+pub fn run_address(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {
+    match op {
         Op::Cvta { space, to_generic, d, a } => {
             let base = window(*space);
             let v = c.src64(a);
@@ -87,6 +96,7 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {
 }
 
 /// A plain copy carries an undefined value along; only a use of it is an error.
+#[inline(always)]
 fn mov(c: &mut Ctx<'_>, d: crate::isa::Reg, a: &Src) {
     let lacking = match a {
         Src::Reg(reg) => c.warp.mask & !c.warp.defined(*reg),

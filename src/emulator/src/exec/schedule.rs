@@ -17,6 +17,8 @@ pub enum Status {
     Done,
     /// Everyone polls memory that only another cluster could change.
     Stalled,
+    /// Others get their turn; nothing is wrong.
+    Paused,
 }
 
 /// Who broke a rule: slot of the warp, lane if known, instruction.
@@ -28,6 +30,8 @@ pub struct Broken {
 
 /// Backward branches after which other lanes of the warp get a turn.
 const SPINS: u32 = 64;
+/// Slices, on average, after which a cluster gives way to others that it may exchange flags with.
+const PAUSE: u64 = 16;
 /// Instructions without any change that others could see, per live warp, that count as livelock.
 const LIVELOCK: u64 = 4_000_000;
 
@@ -57,6 +61,9 @@ impl Cluster {
                 let message = format!("{LIVELOCK} instructions without any visible effect");
                 return Err(self.broken(Rule::Livelock, message, slot));
             }
+            if env.seed != 0 && env.k.orders_memory && self.random().is_multiple_of(PAUSE) {
+                return Ok(Status::Paused);
+            }
             if self.steps > env.budget {
                 let message = format!("more than {} instructions of warps", env.budget);
                 return Err(self.broken(Rule::Budget, message, slot));
@@ -85,7 +92,7 @@ impl Cluster {
             let slot = (start + i) % n;
             let ready = |g: &Group| match g.wait {
                 Wait::Ready => true,
-                Wait::Poll(version) => version < self.version,
+                Wait::Poll(version) | Wait::Registers(version) => version < self.version,
                 _ => false,
             };
             if self.warps[slot].as_ref().is_some_and(|w| w.groups.iter().any(ready)) {
@@ -180,12 +187,13 @@ impl Cluster {
                     (warp, pc) = (slot, waited(g));
                 }
                 let actor = base + g.mask.trailing_zeros() % 32;
-                others.push(Other { actor, pc: waited(g) });
+                others.push(Other::near(actor, waited(g)));
             }
         }
         others.truncate(16);
         let mut message = String::from("no thread can go on");
         for block in &self.blocks {
+            message += &self.registers_wanted(block.rank);
             let mut bars: Vec<_> = block.shared.mbars.iter().collect();
             bars.sort_by_key(|(at, _)| **at);
             for (at, bar) in bars {
@@ -219,7 +227,7 @@ fn waited(g: &Group) -> u32 {
 /// Index of the group to run: the one with the fewest turns, then the lowest program counter.
 fn choose(warp: &mut Warp, version: u64) -> Option<usize> {
     for g in &mut warp.groups {
-        if matches!(g.wait, Wait::Poll(v) if v < version) {
+        if matches!(g.wait, Wait::Poll(v) | Wait::Registers(v) if v < version) {
             g.wait = Wait::Ready;
         }
     }
@@ -270,6 +278,19 @@ fn run_warp(
     Ok(())
 }
 
+/// The first place where a group gives way to another or joins it; 0 if that may be anywhere.
+fn meeting_point(warp: &Warp, at: usize) -> u32 {
+    let mut first = u32::MAX;
+    for (_, g) in warp.groups.iter().enumerate().filter(|(i, _)| *i != at) {
+        match g.wait {
+            Wait::Ready if g.turn == warp.groups[at].turn => first = first.min(g.pc),
+            Wait::Ready | Wait::Poll(_) | Wait::Registers(_) => return 0,
+            _ => {}
+        }
+    }
+    first
+}
+
 /// Runs a group until it waits, parts, ends or the slice is over; false if the warp yields.
 fn run_group(
     env: &Env<'_>,
@@ -279,6 +300,12 @@ fn run_group(
     left: &mut u32,
     last_pc: &mut u32,
 ) -> Run<bool> {
+    let (groups, turn, end) = (warp.groups.len(), warp.groups[at].turn, meeting_point(warp, at));
+    // Whether the scheduler would choose this group again, as it is.
+    let goes_on = |warp: &Warp| {
+        let first = |g: &Group| g.turn == turn && g.pc < end;
+        warp.groups.len() == groups && (groups == 1 || warp.groups.get(at).is_some_and(first))
+    };
     while *left > 0 {
         *left -= 1;
         cl.steps += 1;
@@ -299,14 +326,14 @@ fn run_group(
         cl.counters.instruction(pc, mask);
         if let Op::Bra { target } = instr.op {
             branch(warp, at, target, mask);
-            if warp.groups.len() > 1 {
+            if !goes_on(warp) {
                 return Ok(true);
             }
             continue;
         }
         if mask == 0 {
             warp.groups[at].pc = pc + 1;
-            if warp.groups.len() > 1 {
+            if !goes_on(warp) {
                 return Ok(true);
             }
             continue;
@@ -326,7 +353,7 @@ fn run_group(
             }
         }
         let flow = ctx.step(&instr.op)?;
-        if !after(warp, at, mask, flow) || warp.groups.len() > 1 {
+        if !after(warp, at, mask, flow) || !goes_on(warp) {
             return Ok(!matches!(flow, Flow::Pass(_)));
         }
     }

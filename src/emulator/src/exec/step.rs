@@ -42,11 +42,24 @@ pub fn meets(op: &Op) -> Meet {
     }
 }
 
+/// Whether the processor has the wide vector registers that `dispatch_wide` is compiled for.
+pub fn wide() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("popcnt");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 impl Ctx<'_> {
     /// Executes an instruction for the lanes of `warp.mask`, which is not empty.
     pub fn step(&mut self, op: &Op) -> Run<Flow> {
         self.warp.bad = 0;
-        let flow = self.dispatch(op)?;
+        let flow = self.dispatch_best(op)?;
         if self.warp.bad != 0 {
             return Err(self.undefined());
         }
@@ -68,6 +81,23 @@ impl Ctx<'_> {
         Box::new(Stop { rule, message, lane: Some(lane), others: Vec::new() })
     }
 
+    /// `dispatch`, compiled for wide vector registers where the processor has them.
+    fn dispatch_best(&mut self, op: &Op) -> Run<Flow> {
+        #[cfg(target_arch = "x86_64")]
+        if self.env.wide {
+            // SAFETY: `wide` says that the processor has the features.
+            return unsafe { self.dispatch_wide(op) };
+        }
+        self.dispatch(op)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
+    fn dispatch_wide(&mut self, op: &Op) -> Run<Flow> {
+        self.dispatch(op)
+    }
+
+    #[inline(always)]
     fn dispatch(&mut self, op: &Op) -> Run<Flow> {
         match op {
             Op::Int1 { .. }
@@ -85,35 +115,46 @@ impl Ctx<'_> {
             Op::SetP { .. } | Op::Set { .. } | Op::SelP { .. } | Op::Slct { .. } => {
                 compare::run(self, op)
             }
+            Op::Cvt { form, d, a, b } => {
+                convert::run(self, form, *d, a, b);
+                true
+            }
             Op::Ld { .. } | Op::St { .. } => return self.memory(op),
+            Op::Shfl { .. } | Op::Vote { .. } => exchange::run(self, op)?,
+            Op::Mov { .. } | Op::MovPred { .. } | Op::Pack { .. } | Op::Unpack { .. } => {
+                moves::run(self, op)?
+            }
             _ => return self.dispatch_rest(op),
         };
         Ok(Flow::Next)
     }
 
+    #[inline(always)]
     fn memory(&mut self, op: &Op) -> Run<Flow> {
         match op {
-            Op::Ld { space, ty, order, d, addr } => {
-                self.load(*space, *ty, *order, d, addr)?;
+            Op::Ld { space, ty, order, scope, d, addr } => {
+                self.load(*space, *ty, (*order, *scope), d, addr)?;
                 if order.strong() {
                     return Ok(self.polling(*order, d));
                 }
             }
-            Op::St { space, ty, order, a, addr } => self.store(*space, *ty, *order, a, addr)?,
+            Op::St { space, ty, order, scope, a, addr } => {
+                self.store(*space, *ty, (*order, *scope), a, addr)?
+            }
             _ => {}
         }
         Ok(Flow::Next)
     }
 
+    #[inline(never)]
     fn dispatch_rest(&mut self, op: &Op) -> Run<Flow> {
-        if moves::run(self, op)? || exchange::run(self, op)? {
+        if exchange::run(self, op)? || moves::run_address(self, op)? {
             return Ok(Flow::Next);
         }
         match op {
-            Op::Cvt { form, d, a, b } => convert::run(self, form, *d, a, b),
-            Op::Atom { space, op, ty, order, d, addr, a, b, .. } => {
-                let (space, op, ty, order) = (*space, *op, *ty, *order);
-                self.atomic(&Atomic { space, op, ty, order, d, addr, a, b })?;
+            Op::Atom { space, op, ty, order, scope, d, addr, a, b, .. } => {
+                let (space, op, ty, order, scope) = (*space, *op, *ty, *order, *scope);
+                self.atomic(&Atomic { space, op, ty, order, scope, d, addr, a, b })?;
             }
             Op::Bar(bar) => return self.bar(bar),
             Op::WarpSync { .. } => self.warp_sync(),
@@ -141,7 +182,9 @@ impl Ctx<'_> {
             Op::Mma(m) => self.mma(m)?,
             Op::Mbar(m) => return self.mbar(m),
             Op::Bulk(b) => self.bulk(b)?,
+            Op::GridDependency { wait: true } => self.grid_wait(),
             Op::BulkCommit => self.bulk_commit(),
+            Op::SetMaxNReg { increase, count } => return self.set_max_registers(*increase, *count),
             Op::BulkWait { most, read } => self.bulk_wait(*most, *read)?,
             Op::WgmmaFence => self.wgmma_fence(),
             Op::WgmmaCommit => self.wgmma_commit(),

@@ -104,6 +104,8 @@ pub struct Warp {
     pub copies: Vec<LaneCopies>,
     pub bulk: Vec<LaneBulk>,
     pub wgmma: WgmmaState,
+    /// Registers of a thread; `None` where the kernel does not say.
+    pub registers: Option<u32>,
 }
 
 impl Warp {
@@ -137,10 +139,12 @@ impl Warp {
             copies: vec![LaneCopies::default(); LANES],
             bulk: vec![LaneBulk::default(); LANES],
             wgmma: WgmmaState::new(n32, k.uses_wgmma),
+            registers: None,
         }
     }
 
     /// Notes a read of a register that lacks a value in some executing lane.
+    #[inline(always)]
     fn note(&mut self, defined: u32, file: u8, slot: u32) {
         let missing = self.mask & !defined;
         if missing != 0 && self.bad == 0 {
@@ -150,6 +154,7 @@ impl Warp {
     }
 
     /// A register of up to 32 bits, or the low half of a wider one.
+    #[inline(always)]
     pub fn reg32(&mut self, reg: Reg) -> V32 {
         let slot = reg.slot as usize;
         match reg.kind {
@@ -167,6 +172,7 @@ impl Warp {
     }
 
     /// A register, zero-extended to 64 bits.
+    #[inline(always)]
     pub fn reg64(&mut self, reg: Reg) -> V64 {
         let slot = reg.slot as usize;
         if reg.kind == RegKind::B64 {
@@ -178,6 +184,7 @@ impl Warp {
     }
 
     /// Lanes where a predicate source is true.
+    #[inline(always)]
     pub fn pred(&mut self, p: PSrc) -> u32 {
         match p {
             PSrc::Const(value) => {
@@ -207,13 +214,13 @@ impl Warp {
     }
 
     /// Writes the executing lanes of a register, cut to its width.
-    #[inline]
+    #[inline(always)]
     pub fn set32(&mut self, reg: Reg, v: &V32) {
         let slot = reg.slot as usize;
         let mask = self.mask;
         match reg.kind {
             RegKind::B32 => {
-                blend32(&mut self.r32[slot], v, mask);
+                blend(&mut self.r32[slot], v, mask);
                 self.def32[slot] |= mask;
                 self.wgmma.wrote(slot);
             }
@@ -224,7 +231,7 @@ impl Warp {
             RegKind::B16 | RegKind::B8 => {
                 let cut = if reg.kind == RegKind::B16 { 0xffff } else { 0xff };
                 let v: V32 = std::array::from_fn(|i| v[i] & cut);
-                blend32(&mut self.r32[slot], &v, mask);
+                blend(&mut self.r32[slot], &v, mask);
                 self.def32[slot] |= mask;
             }
             RegKind::Pred | RegKind::Sink => {}
@@ -232,7 +239,7 @@ impl Warp {
     }
 
     /// Writes the executing lanes of a register, cut to its width.
-    #[inline]
+    #[inline(always)]
     pub fn set64(&mut self, reg: Reg, v: &V64) {
         if reg.kind != RegKind::B64 {
             let narrow: V32 = std::array::from_fn(|i| v[i] as u32);
@@ -240,20 +247,12 @@ impl Warp {
         }
         let slot = reg.slot as usize;
         let mask = self.mask;
-        let old = &mut self.r64[slot];
-        if mask == u32::MAX {
-            *old = *v;
-        } else {
-            for i in 0..LANES {
-                if mask >> i & 1 != 0 {
-                    old[i] = v[i];
-                }
-            }
-        }
+        blend(&mut self.r64[slot], v, mask);
         self.def64[slot] |= mask;
     }
 
     /// Writes the executing lanes of a predicate.
+    #[inline(always)]
     pub fn set_pred(&mut self, reg: Reg, bits: u32) {
         if reg.kind == RegKind::Pred {
             let slot = reg.slot as usize;
@@ -297,10 +296,12 @@ impl Warp {
         known
     }
 
-    /// The lanes of `mask` publish: what they do from now on is not in what they published.
+    /// The lanes of `mask` publish: what they do from now on is not in what they published. They
+    /// all go to the epoch after the latest of theirs, so that a warp's epochs do not drift apart.
     pub fn advance(&mut self, mask: u32) {
+        let latest = lanes(mask).map(|l| self.epochs[l as usize]).max().unwrap_or(0);
         for lane in lanes(mask) {
-            self.epochs[lane as usize] += 1;
+            self.epochs[lane as usize] = latest + 1;
         }
     }
 
@@ -328,14 +329,25 @@ impl Warp {
     }
 }
 
-fn blend32(old: &mut V32, new: &V32, mask: u32) {
+/// The bit of each lane in a mask.
+const BITS: V32 = {
+    let (mut bits, mut i) = ([0; LANES], 0);
+    while i < LANES {
+        bits[i] = 1 << i;
+        i += 1;
+    }
+    bits
+};
+
+/// Replaces the lanes of `mask`.
+#[inline(always)]
+fn blend<T: Copy>(old: &mut [T; LANES], new: &[T; LANES], mask: u32) {
     if mask == u32::MAX {
         *old = *new;
         return;
     }
     for i in 0..LANES {
-        let keep = (mask >> i & 1).wrapping_sub(1);
-        old[i] = (old[i] & keep) | (new[i] & !keep);
+        old[i] = if mask & BITS[i] != 0 { new[i] } else { old[i] };
     }
 }
 

@@ -4,6 +4,7 @@
 //! shared memory, and that nothing but a race can refuse. Everything else, every other error
 //! included, is left to the lane-by-lane paths of [`super::access`], before anything was changed.
 
+use super::atomic::{Atomic, combine};
 use super::cluster::Ctx;
 use super::fault::{Run, refused};
 use super::moves::in_window;
@@ -11,9 +12,9 @@ use super::warp::{LANES, V64, Warp, lanes};
 use crate::isa::{Order, Reg, Space, Ty};
 use crate::memory::SHARED_WINDOW;
 use crate::memory::global::Allocation;
-use crate::memory::global_shadow::Origin;
 use crate::memory::shadow::{Access, Clock};
 use crate::memory::shared::Shared;
+use crate::memory::shared_rows::RowAccess;
 
 /// Addresses of the block's own shared memory are below this.
 const OWN_SHARED: u64 = 1 << 24;
@@ -33,6 +34,7 @@ pub struct Span<'a> {
 
 impl<'a> Span<'a> {
     /// `None` unless every lane is aligned and the range is one.
+    #[inline(always)]
     fn new(at: &'a V64, mask: u32, bytes: u32) -> Option<Self> {
         let width = u64::from(bytes);
         if !bytes.is_power_of_two() || bytes > 32 {
@@ -63,6 +65,13 @@ impl<'a> Span<'a> {
     }
 }
 
+impl Span<'_> {
+    /// Whether all 32 lanes have one address.
+    fn is_one(&self) -> bool {
+        self.mask == u32::MAX && self.end - self.first == u64::from(self.bytes)
+    }
+}
+
 /// Where all lanes of an access lead.
 enum Place<'a> {
     Global(&'a Allocation),
@@ -83,6 +92,14 @@ impl<'a> Clocks<'a> {
             _ => None,
         };
         Self { warp, only }
+    }
+
+    /// The clock of all lanes, if they also have one epoch.
+    #[inline]
+    fn shared(&self) -> Option<&'a Clock> {
+        let first = self.warp.epochs[0];
+        let alike = self.warp.epochs.iter().fold(true, |all, e| all & (*e == first));
+        self.only.filter(|_| alike)
     }
 
     #[inline]
@@ -109,6 +126,7 @@ impl<'a> Clocks<'a> {
 
 impl Ctx<'_> {
     /// Loads for all executing lanes; false if the lanes have to go one by one.
+    #[inline(always)]
     pub fn load_warp(
         &mut self,
         (space, ty, order): (Space, Ty, Order),
@@ -127,7 +145,7 @@ impl Ctx<'_> {
         let Some(columns) = columns.get_mut(..d.len()) else { return Ok(false) };
         match self.place(space, &span) {
             Some(Place::Global(a)) if self.all_written(a, &span) => {
-                self.order_global(a, &span, order, false, |_| ())?;
+                self.order_global(a, &span, order, false)?;
                 for (n, column) in columns.iter_mut().enumerate() {
                     let from = u64::from(n as u32 * width);
                     a.load_lanes(span.mask, width, |i| at[i] - a.base + from, column);
@@ -152,6 +170,7 @@ impl Ctx<'_> {
     }
 
     /// Writes a loaded column to its register, extended as the type says.
+    #[inline(always)]
     pub fn loaded(&mut self, ty: Ty, reg: Reg, column: &mut V64) {
         if ty.signed() && reg.bits() > ty.bits() {
             let shift = 64 - ty.bits();
@@ -179,6 +198,7 @@ impl Ctx<'_> {
     }
 
     /// Stores for all executing lanes; false if the lanes have to go one by one.
+    #[inline(always)]
     pub fn store_warp(
         &mut self,
         (space, ty, order): (Space, Ty, Order),
@@ -191,25 +211,26 @@ impl Ctx<'_> {
         };
         match self.place(space, &span) {
             Some(Place::Global(a)) if !a.read_only => {
-                let put = |lane: usize| {
-                    for (n, column) in values.iter().enumerate() {
-                        let to = at[lane] - a.base + u64::from(n as u32 * width);
-                        a.store(to, width, column[lane]);
+                self.order_global(a, &span, order, true)?;
+                for (n, column) in values.iter().enumerate() {
+                    let from = u64::from(n as u32 * width);
+                    a.store_lanes(span.mask, width, |i| at[i] - a.base + from, column);
+                }
+                match span.run {
+                    true => a.mark_range(span.first - a.base, span.end - span.first),
+                    false => {
+                        lanes(span.mask).for_each(|i| a.mark(at[i as usize] - a.base, span.bytes))
                     }
-                };
-                self.order_global(a, &span, order, true, put)?;
+                }
                 self.count_global_span(&span, true);
             }
             Some(Place::Shared(to)) if self.shared_plain(to, &span, false) => {
                 self.order_shared(to, &span, order, true)?;
                 let shared = &mut self.cl.blocks[self.warp.rank].shared;
-                for lane in lanes(span.mask) {
-                    for (n, column) in values.iter().enumerate() {
-                        let offset = n * width as usize;
-                        let to = at[lane as usize].wrapping_add(to) as usize + offset;
-                        let word = column[lane as usize].to_le_bytes();
-                        put_shared(shared, to, width, &word);
-                    }
+                if span.run && width == 4 && values.len() == 1 {
+                    put_words(shared, span.first.wrapping_add(to) as usize, &values[0]);
+                } else {
+                    put_lanes(shared, &span, width, to, values);
                 }
                 self.count_shared_span(&span, true);
             }
@@ -218,7 +239,46 @@ impl Ctx<'_> {
         Ok(true)
     }
 
+    /// An atomic of all executing lanes, one after the other, on words of the block's own shared
+    /// memory; false if it is another kind.
+    pub fn atomic_warp(
+        &mut self,
+        atom: &Atomic<'_>,
+        at: &V64,
+        values: &[V64],
+        other: &V64,
+    ) -> Run<bool> {
+        let ([values], [d], 4) = (values, atom.d, atom.ty.bytes()) else { return Ok(false) };
+        let Some(span) = Span::new(at, self.warp.mask, 4) else { return Ok(false) };
+        let Some(Place::Shared(to)) = self.place(atom.space, &span) else { return Ok(false) };
+        let checks = self.env.checks;
+        if !self.shared_plain(to, &span, checks.uninitialised) {
+            return Ok(false);
+        }
+        let clocks = Clocks::new(self.warp);
+        let shared = &mut self.cl.blocks[self.warp.rank].shared;
+        let mut out = [0; LANES];
+        for lane in lanes(span.mask) {
+            let i = lane as usize;
+            let place = at[i].wrapping_add(to) as usize;
+            if checks.races {
+                let (who, clock) = (clocks.access(lane, self.pc, true), clocks.of(lane));
+                if let Err((r, what)) = shared.update(place, &who, clock) {
+                    return refused(r, lane, what, (at[i] & (OWN_SHARED - 1)) as u32);
+                }
+            }
+            out[i] = word(shared.slice(place, 4));
+            let (a, b) = (values[i] & 0xffff_ffff, other[i] & 0xffff_ffff);
+            let new = combine(atom.op, atom.ty, out[i], a, b);
+            shared.put(place, &(new as u32).to_le_bytes());
+        }
+        self.count_shared(at, span.mask, 4, true);
+        self.atomic_done(atom, at, &[*d], &[out]);
+        Ok(true)
+    }
+
     /// Where all lanes lead, if it is one place and in bounds.
+    #[inline(always)]
     fn place(&self, space: Space, span: &Span<'_>) -> Option<Place<'_>> {
         let window = match space {
             Space::Shared | Space::SharedCluster => Some(0),
@@ -239,45 +299,51 @@ impl Ctx<'_> {
         Some(Place::Shared((offset as u64).wrapping_sub(span.first)))
     }
 
+    #[inline(always)]
     fn all_written(&self, a: &Allocation, span: &Span<'_>) -> bool {
         if !self.env.checks.uninitialised {
             return true;
         }
-        if span.run {
+        if span.run || span.is_one() {
             return a.range_written(span.first - a.base, span.end - span.first);
         }
         lanes(span.mask).all(|i| a.written(span.at[i as usize] - a.base, span.bytes))
     }
 
-    /// Checks and records the accesses of all lanes, in their order; `done` follows each.
-    fn order_global(
-        &self,
-        a: &Allocation,
-        span: &Span<'_>,
-        order: Order,
-        write: bool,
-        mut done: impl FnMut(usize),
-    ) -> Run<()> {
-        let from = Origin { launch: self.env.launch, cluster: self.cl.number };
-        let pass = match self.env.global_races && !a.read_only {
-            true => a.shadow.pass(from, write),
-            false => None,
-        };
+    /// Checks and records the accesses of all lanes, in their order.
+    #[inline(always)]
+    fn order_global(&self, a: &Allocation, span: &Span<'_>, order: Order, write: bool) -> Run<()> {
+        if !self.env.global_races || a.read_only {
+            return Ok(());
+        }
+        let from = self.origin();
+        let Some(pass) = a.shadow.pass(from, write) else { return Ok(()) };
         let clocks = Clocks::new(self.warp);
-        for lane in lanes(span.mask) {
-            let at = span.at[lane as usize];
-            if let Some(pass) = &pass {
-                let who = clocks.access(lane, self.pc, order.strong());
-                if let Err(rival) = pass.access(at - a.base, span.bytes, &who, clocks.of(lane)) {
-                    return self.global_race(rival, lane, at, write);
-                }
+        let one = |lane: u32| {
+            let who = clocks.access(lane, self.pc, order.strong());
+            let at = span.at[lane as usize] - a.base;
+            pass.access(at, span.bytes, &who, clocks.of(lane))
+        };
+        if let Some(clock) = clocks.shared() {
+            let who = clocks.access(0, self.pc, order.strong());
+            if span.run && pass.run(span.first - a.base, span.bytes, &who, clock) {
+                return Ok(());
             }
-            done(lane as usize);
+            // All lanes read one place: what two of them may do, all may, and the last is kept.
+            if span.is_one() && !write && one(30).is_ok() && one(31).is_ok() {
+                return Ok(());
+            }
+        }
+        for lane in lanes(span.mask) {
+            if let Err(rival) = one(lane) {
+                return self.global_race(rival, lane, span.at[lane as usize], write);
+            }
         }
         Ok(())
     }
 
     /// Whether no lane touches an mbarrier, nor, if that counts, a byte that nothing has written.
+    #[inline(always)]
     fn shared_plain(&self, to: u64, span: &Span<'_>, written: bool) -> bool {
         let shared = &self.cl.blocks[self.warp.rank].shared;
         let bars = self.env.checks.races && !shared.mbars.is_empty();
@@ -286,18 +352,36 @@ impl Ctx<'_> {
             (!bars || !shared.holds_mbarrier(at, bytes))
                 && (!written || shared.is_written(at, bytes))
         };
-        if span.run {
+        if span.run || span.is_one() {
             return plain(span.first, span.end - span.first);
         }
         lanes(span.mask).all(|i| plain(span.at[i as usize], span.bytes.into()))
     }
 
+    #[inline(always)]
     fn order_shared(&mut self, to: u64, span: &Span<'_>, order: Order, write: bool) -> Run<()> {
         if !self.env.checks.races {
             return Ok(());
         }
         let clocks = Clocks::new(self.warp);
         let shared = &mut self.cl.blocks[self.warp.rank].shared;
+        if span.run
+            && let Some(clock) = clocks.shared()
+        {
+            let (base, epoch, pc) = (self.warp.base, self.warp.epochs[0], self.pc);
+            let (width, atomic) = (span.bytes, order.strong());
+            let who = RowAccess { base, first: 0, width, epoch, pc, atomic };
+            if shared.run(span.first.wrapping_add(to) as usize, who, write, clock) {
+                return Ok(());
+            }
+        }
+        if span.is_one() && !write && clocks.shared().is_some() {
+            let who = [30, 31].map(|l| clocks.access(l, self.pc, order.strong()));
+            let at = span.first.wrapping_add(to) as usize;
+            if shared.read_by_warp(at, span.bytes, &who, clocks.of(31)) {
+                return Ok(());
+            }
+        }
         for lane in lanes(span.mask) {
             let address = span.at[lane as usize];
             let at = address.wrapping_add(to) as usize;
@@ -314,7 +398,14 @@ impl Ctx<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     fn count_global_span(&mut self, span: &Span<'_>, write: bool) {
+        if span.is_one() {
+            let (first, last) = (span.first / 32, (span.end - 1) / 32);
+            let by = (last - first + 1, u64::from(span.bytes).div_ceil(32));
+            self.cl.counters.global_traffic(self.pc, write, 32 * u64::from(span.bytes), by);
+            return self.env.touched.mark_run(first, last, write);
+        }
         if !span.run {
             return self.count_global(span.at, span.mask, span.bytes, write);
         }
@@ -324,6 +415,7 @@ impl Ctx<'_> {
         self.env.touched.mark_run(first, last, write);
     }
 
+    #[inline(always)]
     fn count_shared_span(&mut self, span: &Span<'_>, write: bool) {
         if !span.run || span.bytes > 16 {
             return self.count_shared(span.at, span.mask, span.bytes, write);
@@ -353,9 +445,24 @@ fn load_shared(shared: &Shared, span: &Span<'_>, width: u32, to: u64, column: &m
     }
 }
 
-fn put_shared(shared: &mut Shared, at: usize, width: u32, word: &[u8; 8]) {
-    match width {
-        4 => shared.put(at, &word[..4]),
-        _ => shared.put(at, &word[..width as usize]),
+fn put_lanes(shared: &mut Shared, span: &Span<'_>, width: u32, to: u64, values: &[V64]) {
+    for lane in lanes(span.mask) {
+        for (n, column) in values.iter().enumerate() {
+            let to = span.at[lane as usize].wrapping_add(to) as usize + n * width as usize;
+            let word = column[lane as usize].to_le_bytes();
+            match width {
+                4 => shared.put(to, &word[..4]),
+                _ => shared.put(to, &word[..width as usize]),
+            }
+        }
     }
+}
+
+/// Writes a word a lane, one after the other.
+fn put_words(shared: &mut Shared, to: usize, values: &V64) {
+    let mut bytes = [0; 4 * LANES];
+    for (word, value) in bytes.chunks_exact_mut(4).zip(values) {
+        word.copy_from_slice(&(*value as u32).to_le_bytes());
+    }
+    shared.put(to, &bytes);
 }

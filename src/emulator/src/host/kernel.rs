@@ -7,7 +7,7 @@ use super::machine::{Machine, State};
 use super::project::projected_seconds;
 use super::stream::Work;
 use crate::card::Card;
-use crate::exec::{LaunchSpec, check, launch};
+use crate::exec::{LaunchSpec, Prior, check, launch_after};
 use crate::isa::Kernel;
 use crate::module::Module;
 use crate::timemodel::{BlockNeeds, occupancy};
@@ -62,6 +62,8 @@ pub struct Launch {
     pub shared_bytes: u32,
     /// All parameters, laid out as the kernel declares.
     pub params: Vec<u8>,
+    /// May begin when the kernel before it in the stream lets it (programmatic dependent launch).
+    pub programmatic: bool,
 }
 
 /// A launch in a queue.
@@ -201,17 +203,21 @@ fn spec<'a>(queued: &'a Queued, config: &super::Config) -> LaunchSpec<'a> {
 }
 
 impl State {
-    /// Runs a queued kernel and returns its projected seconds.
-    pub fn run_kernel(&self, queued: &Queued) -> HostResult<f64> {
+    /// Runs a queued kernel after what its stream did before; returns its projected seconds, and
+    /// what it leaves to the next one.
+    pub fn run_kernel(&self, queued: &Queued, before: &Prior) -> HostResult<(f64, Prior)> {
         let spec = spec(queued, &self.config);
-        let report = launch(&queued.function.module, &self.memory, &spec)?;
+        let alone = Prior::default();
+        let prior = if queued.launch.programmatic { before } else { &alone };
+        let module = &queued.function.module;
+        let (report, prior) = launch_after(module, &self.memory, &spec, prior)?;
         let k = queued.function.kernel();
         let needs = BlockNeeds {
             threads: queued.launch.block.iter().product(),
             registers: registers(k, self.config.card),
             shared: k.shared_bytes + queued.launch.shared_bytes,
         };
-        Ok(projected_seconds(self.config.card, k, needs, &report))
+        Ok((projected_seconds(self.config.card, k, needs, &report), prior))
     }
 }
 

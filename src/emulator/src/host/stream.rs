@@ -7,6 +7,7 @@ use super::error::{Code, HostError, HostResult};
 use super::graph::NodeState;
 use super::kernel::Queued;
 use super::machine::{Machine, State};
+use crate::exec::Prior;
 
 /// Work that is queued at most before some of it runs.
 const LONGEST_QUEUE: usize = 1024;
@@ -65,11 +66,19 @@ pub(super) struct StreamState {
     pub capturing: Option<u64>,
     /// Projected seconds since the machine was made.
     clock: f64,
+    /// What the last piece of work, if it was a kernel, leaves to a dependent launch.
+    prior: Prior,
 }
 
 impl StreamState {
     pub fn new(blocking: bool) -> Self {
-        Self { queue: VecDeque::new(), blocking, capturing: None, clock: 0.0 }
+        Self {
+            queue: VecDeque::new(),
+            blocking,
+            capturing: None,
+            clock: 0.0,
+            prior: Prior::default(),
+        }
     }
 }
 
@@ -399,6 +408,12 @@ impl State {
     }
 
     fn run(&mut self, stream: u64, work: Work) -> HostResult<()> {
+        // Whatever is no kernel waits for the kernel before it.
+        let kernels = matches!(work, Work::Launch(_) | Work::Graph(_));
+        let prior = std::mem::take(&mut self.stream(stream)?.prior);
+        if kernels {
+            self.stream(stream)?.prior = prior;
+        }
         match work {
             Work::Upload { to, data } => self.memory.write(to, &data)?,
             Work::UploadPinned { to, from, bytes } => {
@@ -427,8 +442,10 @@ impl State {
                 self.memory.write(to, &element.repeat(count as usize))?;
             }
             Work::Launch(queued) => {
-                let seconds = self.run_kernel(&queued)?;
-                self.stream(stream)?.clock += seconds;
+                let prior = std::mem::take(&mut self.stream(stream)?.prior);
+                let (seconds, prior) = self.run_kernel(&queued, &prior)?;
+                let s = self.stream(stream)?;
+                (s.clock, s.prior) = (s.clock + seconds, prior);
             }
             Work::Graph(nodes) => {
                 nodes.iter().try_for_each(|node| self.run(stream, node.work.clone()))?;

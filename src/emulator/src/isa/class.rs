@@ -123,6 +123,7 @@ impl Op {
             | Op::Nop
             | Op::Nanosleep { .. }
             | Op::SetMaxNReg { .. }
+            | Op::GridDependency { .. }
             | Op::Hint => Class::Control,
             _ => Class::Integer,
         }

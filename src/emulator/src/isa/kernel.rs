@@ -32,6 +32,8 @@ pub struct Kernel {
     pub uses_dyn_shared: bool,
     pub local_bytes: u32,
     pub max_threads: Option<[u32; 3]>,
+    /// `.maxnreg`: registers of a thread.
+    pub max_registers: Option<u32>,
     pub required_threads: Option<[u32; 3]>,
     pub cluster: Option<[u32; 3]>,
     pub min_blocks: Option<u32>,

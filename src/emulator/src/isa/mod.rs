@@ -146,6 +146,18 @@ impl Order {
     }
 }
 
+/// Who takes part in a memory operation's order. The system is as far as the device here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    Block,
+    Cluster,
+    Device,
+}
+
+impl Scope {
+    pub const ALL: [Self; 3] = [Self::Block, Self::Cluster, Self::Device];
+}
+
 /// Rounding modes of floating-point results, and of conversions to integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Round {

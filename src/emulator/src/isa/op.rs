@@ -221,6 +221,7 @@ pub enum Op {
         space: Space,
         ty: Ty,
         order: Order,
+        scope: Scope,
         d: Box<[Reg]>,
         addr: Addr,
     },
@@ -228,6 +229,7 @@ pub enum Op {
         space: Space,
         ty: Ty,
         order: Order,
+        scope: Scope,
         a: Box<[Src]>,
         addr: Addr,
     },
@@ -237,6 +239,7 @@ pub enum Op {
         op: AtomOp,
         ty: Ty,
         order: Order,
+        scope: Scope,
         noftz: bool,
         d: Box<[Reg]>,
         addr: Addr,
@@ -352,7 +355,12 @@ pub enum Op {
         increase: bool,
         count: u32,
     },
-    /// Nothing to do: hints, griddepcontrol with sequential launches.
+    /// griddepcontrol: waits for the grids that this one depends on, or lets those begin that
+    /// depend on this one.
+    GridDependency {
+        wait: bool,
+    },
+    /// Nothing to do.
     Hint,
 }
 
@@ -374,10 +382,8 @@ pub enum TrapKind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FenceKind {
-    /// fence.acq_rel, fence.sc and membar at block scope.
-    Block,
-    /// The same at cluster, device or system scope.
-    Device,
+    /// fence.acq_rel, fence.sc and membar.
+    Memory(Scope),
     /// fence.proxy.async: generic writes become visible to asynchronous copies and wgmma.
     ProxyAsync,
     /// fence.mbarrier_init.

@@ -6,7 +6,7 @@ use super::form::Form;
 use super::memory::real_space;
 use super::operand::arity;
 use crate::error::LoadError;
-use crate::isa::{AtomOp, Op, Order, Reg, Src, Ty};
+use crate::isa::{AtomOp, Op, Order, Reg, Scope, Src, Ty};
 use crate::parse::ast::RawOperand;
 
 impl<'m, 'a> Lower<'m, 'a> {
@@ -23,7 +23,7 @@ impl<'m, 'a> Lower<'m, 'a> {
             Order::Weak => Order::Relaxed,
             order => order,
         };
-        form.scope();
+        let scope = form.scope().unwrap_or(Scope::Device);
         let space = form.space();
         let policy = form.cache_hints();
         let op = atom_op(form)?;
@@ -51,7 +51,7 @@ impl<'m, 'a> Lower<'m, 'a> {
             AtomOp::Cas => self.src(form, &ops[first + 2], ty)?,
             _ => Src::Imm(0),
         };
-        Ok(Some(Op::Atom { space, op, ty, order, noftz, d, addr, a, b }))
+        Ok(Some(Op::Atom { space, op, ty, order, scope, noftz, d, addr, a, b }))
     }
 }
 

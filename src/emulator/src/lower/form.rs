@@ -2,7 +2,7 @@
 //! unknown, so nothing is ever skipped silently.
 
 use crate::error::LoadError;
-use crate::isa::{FMods, FenceKind, Order, Round, Space, Ty};
+use crate::isa::{FMods, Order, Round, Scope, Space, Ty};
 use crate::parse::clip;
 
 /// An opcode being decoded.
@@ -127,7 +127,7 @@ impl<'a> Form<'a> {
         self.one_of(&spaces).unwrap_or(Space::Generic)
     }
 
-    /// Ordering and scope of a memory access; the scope only has to be a known one.
+    /// Ordering of a memory access.
     pub fn order(&mut self) -> Order {
         let order = self.one_of(&[
             ("weak", Order::Weak),
@@ -142,13 +142,13 @@ impl<'a> Form<'a> {
     }
 
     /// Consumes a scope; `None` if there is none.
-    pub fn scope(&mut self) -> Option<FenceKind> {
+    pub fn scope(&mut self) -> Option<Scope> {
         self.one_of(&[
-            ("cta", FenceKind::Block),
-            ("cluster", FenceKind::Device),
-            ("gpu", FenceKind::Device),
-            ("gl", FenceKind::Device),
-            ("sys", FenceKind::Device),
+            ("cta", Scope::Block),
+            ("cluster", Scope::Cluster),
+            ("gpu", Scope::Device),
+            ("gl", Scope::Device),
+            ("sys", Scope::Device),
         ])
     }
 

@@ -4,7 +4,7 @@ use super::Lower;
 use super::form::Form;
 use super::operand::arity;
 use crate::error::LoadError;
-use crate::isa::{Op, Space, Ty};
+use crate::isa::{Op, Scope, Space, Ty};
 use crate::parse::ast::RawOperand;
 
 type Ops<'a> = [RawOperand<'a>];
@@ -34,7 +34,7 @@ impl<'m, 'a> Lower<'m, 'a> {
             return Err(form.unknown("st.async is not supported"));
         }
         let order = form.order();
-        form.scope();
+        let scope = form.scope().unwrap_or(Scope::Device);
         let space = form.space();
         let policy = form.cache_hints();
         let lanes = form.vector();
@@ -55,13 +55,13 @@ impl<'m, 'a> Lower<'m, 'a> {
             if a.len() != lanes {
                 return Err(wrong());
             }
-            return Ok(Some(Op::St { space, ty, order, a, addr }));
+            return Ok(Some(Op::St { space, ty, order, scope, a, addr }));
         }
         let d = self.regs(form, data)?;
         if d.len() != lanes {
             return Err(wrong());
         }
-        Ok(Some(Op::Ld { space, ty, order, d, addr }))
+        Ok(Some(Op::Ld { space, ty, order, scope, d, addr }))
     }
 
     fn prefetch(&mut self, form: &mut Form<'a>, ops: &Ops<'a>) -> Decoded {

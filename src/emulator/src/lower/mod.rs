@@ -102,6 +102,7 @@ impl<'m, 'a> Lower<'m, 'a> {
             uses_dyn_shared: false,
             local_bytes: 0,
             max_threads: f.max_threads,
+            max_registers: f.max_registers,
             required_threads: f.required_threads,
             cluster: f.cluster,
             min_blocks: f.min_blocks,
@@ -313,7 +314,7 @@ impl<'m, 'a> Lower<'m, 'a> {
             self.kernel.forms.push(raw.opcode.to_string());
         }
         self.kernel.orders_memory |= match &op {
-            Op::Fence { kind } => matches!(kind, FenceKind::Block | FenceKind::Device),
+            Op::Fence { kind } => matches!(kind, FenceKind::Memory(_)),
             Op::Ld { order, .. } | Op::St { order, .. } | Op::Atom { order, .. } => {
                 order.acquires() || order.releases()
             }

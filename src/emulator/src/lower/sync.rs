@@ -6,7 +6,7 @@ use super::memory::real_space;
 use super::operand::arity;
 use crate::error::LoadError;
 use crate::isa::{
-    BarKind, Barrier, FenceKind, Mbar, MbarKind, Op, Order, Reg, RegKind, Space, Src, Ty,
+    BarKind, Barrier, FenceKind, Mbar, MbarKind, Op, Order, Reg, RegKind, Scope, Space, Src, Ty,
 };
 use crate::parse::ast::RawOperand;
 
@@ -20,8 +20,9 @@ impl<'m, 'a> Lower<'m, 'a> {
             "membar" | "fence" => self.fence(form),
             "mbarrier" => self.mbarrier(form, ops),
             "griddepcontrol" => {
-                form.need("an action", &[("launch_dependents", ()), ("wait", ())])?;
-                Ok(Some(Op::Hint))
+                let wait =
+                    form.need("an action", &[("launch_dependents", false), ("wait", true)])?;
+                Ok(Some(Op::GridDependency { wait }))
             }
             "setmaxnreg" => {
                 let increase = form.need("inc or dec", &[("inc", true), ("dec", false)])?;
@@ -122,8 +123,8 @@ impl<'m, 'a> Lower<'m, 'a> {
         for restriction in ["sync_restrict::shared::cta", "sync_restrict::shared::cluster"] {
             form.take(restriction);
         }
-        let kind = form.scope().unwrap_or(FenceKind::Device);
-        Ok(Some(Op::Fence { kind }))
+        let scope = form.scope().unwrap_or(Scope::Device);
+        Ok(Some(Op::Fence { kind: FenceKind::Memory(scope) }))
     }
 
     fn proxy_fence(&mut self, form: &mut Form<'a>) -> Decoded {

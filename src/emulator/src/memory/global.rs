@@ -88,6 +88,12 @@ impl Allocation {
     /// Writes 1, 2, 4 or 8 bytes at a multiple of that, and marks them written.
     #[inline]
     pub fn store(&self, at: u64, bytes: u32, value: u64) {
+        self.store_unmarked(at, bytes, value);
+        self.mark(at, bytes);
+    }
+
+    #[inline(always)]
+    fn store_unmarked(&self, at: u64, bytes: u32, value: u64) {
         let pointer = self.pointer(at, u64::from(bytes));
         // SAFETY: as in `load`.
         unsafe {
@@ -98,7 +104,6 @@ impl Allocation {
                 _ => AtomicU64::from_ptr(pointer.cast()).store(value, Relaxed),
             }
         }
-        self.mark(at, bytes);
     }
 
     /// Replaces `old` by `new` if it is still there; returns what was there.
@@ -135,7 +140,7 @@ impl Allocation {
         self.init[word].load(Relaxed) & mask == mask
     }
 
-    /// Marks up to 16 aligned bytes as written.
+    /// Marks up to 32 aligned bytes as written.
     #[inline]
     pub fn mark(&self, at: u64, bytes: u32) {
         let (word, mask) = Self::bits(at, bytes);
@@ -144,17 +149,32 @@ impl Allocation {
         }
     }
 
-    /// Whether every byte of a range was written.
-    pub fn range_written(&self, at: u64, bytes: u64) -> bool {
+    /// The words of written flags of a range, and the flags in them.
+    #[inline]
+    fn flags(at: u64, bytes: u64) -> impl Iterator<Item = (usize, u32)> {
         let end = at + bytes;
-        (at / 32..end.div_ceil(32)).all(|word| {
+        (at / 32..end.div_ceil(32)).map(move |word| {
             let (first, last) = ((32 * word).max(at) % 32, (32 * word + 32).min(end) - 32 * word);
-            let mask = (((1u64 << last) - 1) & !((1u64 << first) - 1)) as u32;
-            self.init[word as usize].load(Relaxed) & mask == mask
+            (word as usize, (((1u64 << last) - 1) & !((1u64 << first) - 1)) as u32)
         })
     }
 
+    /// Whether every byte of a range was written.
+    pub fn range_written(&self, at: u64, bytes: u64) -> bool {
+        Self::flags(at, bytes).all(|(word, mask)| self.init[word].load(Relaxed) & mask == mask)
+    }
+
+    /// Marks a range as written.
+    pub fn mark_range(&self, at: u64, bytes: u64) {
+        for (word, mask) in Self::flags(at, bytes) {
+            if self.init[word].load(Relaxed) & mask != mask {
+                self.init[word].fetch_or(mask, Relaxed);
+            }
+        }
+    }
+
     /// Reads `bytes` (1, 2, 4 or 8) at `at(lane)`, a multiple of that, for each lane of `mask`.
+    #[inline(always)]
     pub fn load_lanes(
         &self,
         mask: u32,
@@ -164,7 +184,57 @@ impl Allocation {
     ) {
         for (i, out) in out.iter_mut().enumerate() {
             if mask >> i & 1 != 0 {
-                *out = self.load(at(i), bytes);
+                *out = match bytes {
+                    4 => self.load(at(i), 4),
+                    _ => self.load(at(i), bytes),
+                };
+            }
+        }
+    }
+
+    /// Writes lanes as `load_lanes` reads them; marking them written is left to the caller.
+    #[inline(always)]
+    pub fn store_lanes(
+        &self,
+        mask: u32,
+        bytes: u32,
+        at: impl Fn(usize) -> u64,
+        values: &[u64; 32],
+    ) {
+        for (i, value) in values.iter().enumerate() {
+            if mask >> i & 1 != 0 {
+                match bytes {
+                    4 => self.store_unmarked(at(i), 4, *value),
+                    _ => self.store_unmarked(at(i), bytes, *value),
+                }
+            }
+        }
+    }
+
+    /// Copies bytes out.
+    pub fn load_bytes(&self, at: u64, out: &mut [u8]) {
+        let mut at = at;
+        let mut rest = out;
+        while !rest.is_empty() {
+            let step = if at.is_multiple_of(8) && rest.len() >= 8 { 8 } else { 1 };
+            let (part, tail) = rest.split_at_mut(step);
+            part.copy_from_slice(&self.load(at, step as u32).to_le_bytes()[..step]);
+            (at, rest) = (at + step as u64, tail);
+        }
+    }
+
+    /// Copies bytes in, and marks them written.
+    pub fn store_bytes(&self, at: u64, data: &[u8]) {
+        let (mut at, mut rest) = (at, data);
+        while let Some((&byte, tail)) = rest.split_first() {
+            if at.is_multiple_of(8)
+                && let Some((word, tail)) = rest.split_first_chunk::<8>()
+            {
+                self.store(at, 8, u64::from_le_bytes(*word));
+                (at, rest) = (at + 8, tail);
+            } else {
+                self.store(at, 1, byte.into());
+                (at, rest) = (at + 1, tail);
             }
         }
     }
@@ -263,19 +333,8 @@ impl Memory {
     /// # Errors
     /// [`MemoryError::NotAllocated`] unless one allocation holds the range.
     pub fn write(&self, address: u64, data: &[u8]) -> Result<(), MemoryError> {
-        let (a, mut at) = self.range(address, data.len() as u64)?;
-        let mut rest = data;
-        while let Some((&byte, tail)) = rest.split_first() {
-            if at.is_multiple_of(8)
-                && let Some((word, tail)) = rest.split_first_chunk::<8>()
-            {
-                a.store(at, 8, u64::from_le_bytes(*word));
-                (at, rest) = (at + 8, tail);
-            } else {
-                a.store(at, 1, byte.into());
-                (at, rest) = (at + 1, tail);
-            }
-        }
+        let (a, at) = self.range(address, data.len() as u64)?;
+        a.store_bytes(at, data);
         Ok(())
     }
 
@@ -285,9 +344,7 @@ impl Memory {
     /// [`MemoryError::NotAllocated`] unless one allocation holds the range.
     pub fn read(&self, address: u64, out: &mut [u8]) -> Result<(), MemoryError> {
         let (a, at) = self.range(address, out.len() as u64)?;
-        for (i, byte) in out.iter_mut().enumerate() {
-            *byte = a.load(at + i as u64, 1) as u8;
-        }
+        a.load_bytes(at, out);
         Ok(())
     }
 

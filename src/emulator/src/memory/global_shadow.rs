@@ -1,29 +1,99 @@
 //! Who touched global memory last, within one launch.
 //!
-//! Of every four bytes the last weak or strong write and the last read are kept. Threads of one
-//! cluster are ordered by their clocks. Threads of different clusters are ordered by nothing, so
-//! a conflict between them is a race; kernels that order blocks themselves, by fences or by
-//! acquire and release operations, are therefore left out by the caller.
+//! Of every four bytes the last write and the last read are kept. Threads of one cluster are
+//! ordered by their clocks; threads of different clusters only by what their clocks know of each
+//! other's.
+//!
+//! Records are kept in pages that exist once they are touched. A full warp that touches
+//! consecutive addresses leaves one record a row of 64 bytes ([`super::rows`]); everything else
+//! leaves one a word.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::rows::{ROW_BYTES, Row, RowRecord};
 use super::shadow::{Access, Clock};
 
-/// Allocations above this size are not tracked: their records would take four times as much.
-const LARGEST: u64 = 64 << 20;
+/// Rows and words of a page.
+const ROWS: usize = 256;
+const WORDS: usize = ROWS * ROW_WORDS;
+const ROW_WORDS: usize = ROW_BYTES as usize / 4;
+const PAGE_BYTES: u64 = ROWS as u64 * ROW_BYTES;
+
 const EPOCHS: u64 = 1 << 16;
 const ACTORS: u64 = 1 << 15;
 const CLUSTERS: u64 = 1 << 20;
 
-type Table = OnceLock<Box<[(AtomicU64, AtomicU32)]>>;
+/// A word's record and the instruction that left it.
+type Slot = (AtomicU64, AtomicU32);
+
+/// Records of 16 KiB of memory.
+#[derive(Debug)]
+struct Page {
+    rows: Box<[Row]>,
+    words: OnceLock<Box<[Slot]>>,
+}
+
+impl Page {
+    fn new() -> Self {
+        Self { rows: (0..ROWS).map(|_| Row::default()).collect(), words: OnceLock::new() }
+    }
+
+    fn words(&self) -> &[Slot] {
+        self.words.get_or_init(|| (0..WORDS).map(|_| Default::default()).collect())
+    }
+
+    /// The records of a word: none, one, or those of two lanes with half a word.
+    #[inline]
+    fn records(&self, word: usize) -> [Option<(Record, u32)>; 2] {
+        let row = &self.rows[word / ROW_WORDS];
+        if row.is_in_words() {
+            let slot = &self.words()[word];
+            return [Some((Record::unpack(slot.0.load(Relaxed)), slot.1.load(Relaxed))), None];
+        }
+        let Some((of_row, pc)) = row.record() else { return [None, None] };
+        let lanes = of_row.lanes_of((word % ROW_WORDS) as u32);
+        lanes.map(|lane| lane.map(|(lane, bytes)| (Record::of_lane(&of_row, lane, bytes), pc)))
+    }
+
+    /// Records an access to one word.
+    #[inline]
+    fn put(&self, word: usize, record: Record, pc: u32) {
+        let at = word / ROW_WORDS;
+        let row = &self.rows[at];
+        if !row.is_in_words() {
+            self.expand(at);
+        }
+        row.use_words(record.launch);
+        let slot = &self.words()[word];
+        slot.0.store(record.pack(), Relaxed);
+        slot.1.store(pc, Relaxed);
+    }
+
+    /// Turns a row's record into those of its words.
+    fn expand(&self, at: usize) {
+        let row = &self.rows[at];
+        for n in 0..ROW_WORDS {
+            let slot = &self.words()[at * ROW_WORDS + n];
+            let last = row.record().and_then(|(of_row, pc)| {
+                let [first, second] = of_row.lanes_of(n as u32);
+                second.or(first).map(|(lane, bytes)| (Record::of_lane(&of_row, lane, bytes), pc))
+            });
+            slot.0.store(last.map_or(0, |(record, _)| record.pack()), Relaxed);
+            slot.1.store(last.map_or(0, |(_, pc)| pc), Relaxed);
+        }
+    }
+}
+
+/// Pages by number.
+type Pages = Box<[OnceLock<Box<Page>>]>;
 
 /// Records of one allocation, made when a launch first asks.
 #[derive(Debug)]
 pub struct GlobalShadow {
-    words: u64,
-    writes: Table,
-    reads: Table,
+    bytes: u64,
+    writes: OnceLock<Pages>,
+    reads: OnceLock<Pages>,
 }
 
 /// A record, packed in 64 bits: launch 8, cluster 20, actor 15, epoch 16, bytes 4, strong 1.
@@ -59,6 +129,11 @@ impl Record {
             strong: bits & 1 != 0,
         }
     }
+
+    fn of_lane(row: &RowRecord, lane: u32, bytes: u8) -> Self {
+        let RowRecord { launch, cluster, warp, epoch, strong, .. } = *row;
+        Self { launch, cluster, actor: warp * 32 + lane, epoch, bytes, strong }
+    }
 }
 
 /// The other party of a race: a thread of this cluster or of another one.
@@ -68,40 +143,41 @@ pub struct Rival {
     pub actor: u32,
     pub pc: u32,
     pub wrote: bool,
+    /// The access was one of an earlier launch.
+    pub earlier: bool,
 }
 
 /// The launch and cluster that an access belongs to.
 #[derive(Debug, Clone, Copy)]
-pub struct Origin {
-    /// 1 to 255; records of other launches count for nothing.
+pub struct Origin<'a> {
+    /// 1 to 255; records of other launches count for nothing, except those named here.
     pub launch: u8,
     pub cluster: u32,
+    /// Earlier launches that may still run when this one begins, and when a thread has waited.
+    pub open: [&'a [u8]; 2],
 }
 
 impl GlobalShadow {
     pub fn new(bytes: u64) -> Self {
-        let words = if bytes > LARGEST { 0 } else { bytes.div_ceil(4) };
-        Self { words, writes: OnceLock::new(), reads: OnceLock::new() }
-    }
-
-    fn table<'a>(&self, table: &'a Table) -> &'a [(AtomicU64, AtomicU32)] {
-        table.get_or_init(|| (0..self.words).map(|_| Default::default()).collect())
+        Self { bytes, writes: OnceLock::new(), reads: OnceLock::new() }
     }
 
     /// Forgets everything, so that launch numbers can be used again.
     pub fn clear(&self) {
-        for table in [&self.writes, &self.reads].into_iter().filter_map(|t| t.get()) {
-            table.iter().for_each(|slot| slot.0.store(0, Relaxed));
+        let tables = [&self.writes, &self.reads].into_iter().filter_map(|t| t.get());
+        for page in tables.flat_map(|pages| pages.iter()).filter_map(|p| p.get()) {
+            page.rows.iter().for_each(Row::clear);
+            page.words.get().iter().flat_map(|w| w.iter()).for_each(|s| s.0.store(0, Relaxed));
         }
     }
 
-    /// Checks and records an access of up to 32 bytes at `at`.
+    /// Checks and records an access of any length at `at`.
     pub fn access(
         &self,
         at: u64,
         bytes: u32,
         who: &Access,
-        from: Origin,
+        from: Origin<'_>,
         clock: &Clock,
         write: bool,
     ) -> Result<(), Rival> {
@@ -109,88 +185,154 @@ impl GlobalShadow {
     }
 
     /// The records as reads, or writes, of a cluster need them; `None` if they are not tracked.
-    pub fn pass(&self, from: Origin, write: bool) -> Option<Pass<'_>> {
-        if self.words == 0 || u64::from(from.cluster) >= CLUSTERS {
+    pub fn pass<'a>(&'a self, from: Origin<'a>, write: bool) -> Option<Pass<'a>> {
+        if u64::from(from.cluster) >= CLUSTERS {
             return None;
         }
-        let own = self.table(if write { &self.writes } else { &self.reads });
+        let count = self.bytes.div_ceil(PAGE_BYTES);
+        let make = || (0..count).map(|_| OnceLock::new()).collect();
+        let own = &**(if write { &self.writes } else { &self.reads }).get_or_init(make);
         let writes = if write { Some(own) } else { self.writes.get().map(|w| &**w) };
         let reads = if write { self.reads.get().map(|r| &**r) } else { None };
         Some(Pass { own, writes, reads, from, write })
     }
 }
 
-type Slot = (AtomicU64, AtomicU32);
-
 /// Accesses of one kind by one cluster to one allocation.
 pub struct Pass<'a> {
     /// Where the accesses are recorded.
-    own: &'a [Slot],
+    own: &'a [OnceLock<Box<Page>>],
     /// Records that they may conflict with.
-    writes: Option<&'a [Slot]>,
-    reads: Option<&'a [Slot]>,
-    from: Origin,
+    writes: Option<&'a [OnceLock<Box<Page>>]>,
+    reads: Option<&'a [OnceLock<Box<Page>>]>,
+    from: Origin<'a>,
     write: bool,
 }
 
-impl Pass<'_> {
-    /// Checks and records an access of up to 32 bytes at `at`.
-    #[inline]
+impl<'a> Pass<'a> {
+    /// Earlier launches that may still run as far as a thread knows.
+    fn open(&self, clock: &Clock) -> &'a [u8] {
+        self.from.open[usize::from(clock.waited)]
+    }
+
+    fn own_page(&self, page: usize) -> &'a Page {
+        self.own[page].get_or_init(|| Box::new(Page::new()))
+    }
+
+    /// The pages that an access may conflict with: of writes, and of reads.
+    fn rival_pages(&self, page: usize) -> [Option<&'a Page>; 2] {
+        [self.writes, self.reads].map(|t| t.and_then(|t| t[page].get()).map(|p| &**p))
+    }
+
+    /// Checks and records an access of any length at `at`.
     pub fn access(&self, at: u64, bytes: u32, who: &Access, clock: &Clock) -> Result<(), Rival> {
         if u64::from(who.epoch) >= EPOCHS || u64::from(who.actor) >= ACTORS {
             return Ok(());
         }
         let end = at + u64::from(bytes);
-        for word in at / 4..end.div_ceil(4) {
-            let (first, last) = ((4 * word).max(at), (4 * word + 4).min(end));
-            let mask = ((1u32 << (last - first)) - 1) << (first % 4);
-            let record = Record {
-                launch: self.from.launch,
-                cluster: self.from.cluster,
-                actor: who.actor,
-                epoch: who.epoch,
-                bytes: mask as u8,
-                strong: who.atomic,
-            };
-            self.word(word as usize, record, who, clock)?;
+        let (mut word, last) = (at / 4, end.div_ceil(4));
+        while word < last {
+            let page = word as usize / WORDS;
+            let (own, rivals) = (self.own_page(page), self.rival_pages(page));
+            let stop = last.min((page as u64 + 1) * WORDS as u64);
+            while word < stop {
+                let (first, past) = ((4 * word).max(at), (4 * word + 4).min(end));
+                let mask = ((1u32 << (past - first)) - 1) << (first % 4);
+                let record = Record {
+                    launch: self.from.launch,
+                    cluster: self.from.cluster,
+                    actor: who.actor,
+                    epoch: who.epoch,
+                    bytes: mask as u8,
+                    strong: who.atomic,
+                };
+                let at = word as usize % WORDS;
+                self.check(rivals, at, record, who, clock)?;
+                own.put(at, record, who.pc);
+                word += 1;
+            }
         }
         Ok(())
     }
 
     #[inline]
-    fn word(&self, word: usize, record: Record, who: &Access, clock: &Clock) -> Result<(), Rival> {
-        let unordered = |slot: &Slot| {
-            let old = Record::unpack(slot.0.load(Relaxed));
-            let concerns = old.launch == record.launch && old.bytes & record.bytes != 0;
-            if !concerns || (old.strong && record.strong) {
-                return None;
+    fn check(
+        &self,
+        rivals: [Option<&Page>; 2],
+        word: usize,
+        record: Record,
+        who: &Access,
+        clock: &Clock,
+    ) -> Result<(), Rival> {
+        for (n, page) in rivals.into_iter().enumerate() {
+            let Some(page) = page else { continue };
+            for (old, pc) in page.records(word).into_iter().flatten() {
+                if self.unordered(old, pc, record, who, clock) {
+                    let (cluster, actor, wrote) = (old.cluster, old.actor, n == 0);
+                    let earlier = old.launch != record.launch;
+                    return Err(Rival { cluster, actor, pc, wrote, earlier });
+                }
             }
-            let same = old.cluster == record.cluster;
-            if same && old.actor == record.actor {
-                return None;
-            }
-            let pc = slot.1.load(Relaxed);
-            let own_warp = same && old.actor.wrapping_sub(who.base) < 32;
-            let ordered = same && clock.seen[old.actor as usize] >= old.epoch
-                || self.write && own_warp && pc == who.pc;
-            (!ordered).then_some((old, pc))
-        };
-        let rival = |(old, pc): (Record, u32), wrote| Rival {
-            cluster: old.cluster,
-            actor: old.actor,
-            pc,
-            wrote,
-        };
-        if let Some(found) = self.writes.and_then(|w| unordered(&w[word])) {
-            return Err(rival(found, true));
         }
-        if let Some(found) = self.reads.and_then(|r| unordered(&r[word])) {
-            return Err(rival(found, false));
-        }
-        let slot = &self.own[word];
-        slot.0.store(record.pack(), Relaxed);
-        slot.1.store(who.pc, Relaxed);
         Ok(())
+    }
+
+    #[inline]
+    fn unordered(&self, old: Record, pc: u32, new: Record, who: &Access, clock: &Clock) -> bool {
+        if old.bytes & new.bytes == 0 || (old.strong && new.strong) {
+            return false;
+        }
+        if old.launch != new.launch {
+            return self.open(clock).contains(&old.launch);
+        }
+        if old.cluster != new.cluster {
+            return clock.far(old.cluster, old.actor) < old.epoch;
+        }
+        // Copies by one engine are not ordered by that.
+        if old.actor == new.actor && who.generic {
+            return false;
+        }
+        let own_warp = old.actor.wrapping_sub(who.base) < 32;
+        let together = self.write && own_warp && pc == who.pc;
+        !together && clock.seen[old.actor as usize] < old.epoch
+    }
+
+    /// Checks and records an access of a full warp, each lane right after the one before, with
+    /// one clock and one epoch for all; false, with nothing recorded, if that takes a look at
+    /// each word.
+    pub fn run(&self, at: u64, width: u32, who: &Access, clock: &Clock) -> bool {
+        let new = RowRecord {
+            launch: self.from.launch,
+            cluster: self.from.cluster,
+            warp: who.base / 32,
+            epoch: who.epoch,
+            first: 0,
+            width,
+            strong: who.atomic,
+        };
+        let fits = u64::from(who.epoch) < EPOCHS && u64::from(who.base) + 32 <= ACTORS;
+        let alone = self.open(clock).is_empty();
+        if !fits || !alone || !new.can_be(at) || who.base % 32 != 0 {
+            return false;
+        }
+        let rows = u64::from(width) * 32 / ROW_BYTES;
+        let place = |n: u64| {
+            let row = at / ROW_BYTES + n;
+            ((row / ROWS as u64) as usize, (row % ROWS as u64) as usize)
+        };
+        let each = |n: u64| RowRecord { first: n as u32 * ROW_BYTES as u32 / width, ..new };
+        for n in 0..rows {
+            let (page, row) = place(n);
+            let rivals = self.rival_pages(page).into_iter().flatten();
+            if !rivals.into_iter().all(|p| p.rows[row].ordered_before(&each(n), clock)) {
+                return false;
+            }
+        }
+        for n in 0..rows {
+            let (page, row) = place(n);
+            self.own_page(page).rows[row].put(&each(n), who.pc);
+        }
+        true
     }
 }
 
@@ -208,7 +350,7 @@ mod tests {
         let shadow = GlobalShadow::new(64);
         let clock = Clock::new(64, false);
         let go = |at, bytes, actor, cluster, launch, write| {
-            let from = Origin { launch, cluster };
+            let from = Origin { launch, cluster, open: [&[], &[]] };
             shadow.access(at, bytes, &who(actor, actor), from, &clock, write)
         };
         assert_eq!(go(0, 2, 0, 0, 1, true), Ok(()));
@@ -233,5 +375,70 @@ mod tests {
             strong: true,
         };
         assert_eq!(Record::unpack(r.pack()), r);
+    }
+
+    /// What a warp leaves as rows is found word by word, and the other way round.
+    #[test]
+    fn rows_and_words_agree() {
+        let mut clock = Clock::new(128, false);
+        let from = Origin { launch: 1, cluster: 0, open: [&[], &[]] };
+        for width in [2u32, 4, 8, 16] {
+            let shadow = GlobalShadow::new(1 << 20);
+            let at = 16384 - 64;
+            let pass = |write| shadow.pass(from, write).unwrap();
+            assert!(pass(true).run(at, width, &who(32, 7), &clock));
+            for lane in 0..32u64 {
+                let own = at + lane * u64::from(width);
+                let mine = who(32 + lane as u32, 8);
+                assert_eq!(pass(false).access(own, width, &mine, &clock), Ok(()), "{width}");
+                let rival = pass(false).access(own, width, &who(3, 9), &clock).unwrap_err();
+                assert_eq!((rival.actor, rival.pc, rival.wrote), (32 + lane as u32, 7, true));
+            }
+            // Another warp cannot take the rows over, unless it knows of the first one's write.
+            assert!(!pass(true).run(at, width, &who(64, 7), &clock));
+            let known = |clock: &mut Clock, epoch| clock.seen[32..64].fill(epoch);
+            known(&mut clock, 1);
+            assert!(!pass(true).run(at, width, &who(64, 7), &clock), "reads stand in words");
+            let reader = Origin { launch: 2, cluster: 0, open: [&[], &[]] };
+            let later = shadow.pass(reader, false).unwrap();
+            assert!(later.run(at, width, &who(64, 7), &clock), "another launch");
+            known(&mut clock, 0);
+            let writer = shadow.pass(reader, true).unwrap();
+            let rival = writer.access(at, 1, &who(0, 1), &clock).unwrap_err();
+            assert_eq!((rival.actor, rival.wrote), (64, false));
+        }
+    }
+
+    /// Records of an earlier launch that may still run count until a thread has waited.
+    #[test]
+    fn launches_that_overlap() {
+        for words in [false, true] {
+            let shadow = GlobalShadow::new(4096);
+            let mut clock = Clock::new(64, false);
+            let first = Origin { launch: 1, cluster: 0, open: [&[], &[]] };
+            match words {
+                true => shadow.access(0, 64, &who(3, 7), first, &clock, true).unwrap(),
+                false => assert!(shadow.pass(first, true).unwrap().run(0, 4, &who(0, 7), &clock)),
+            }
+            let second = Origin { launch: 2, cluster: 0, open: [&[1], &[]] };
+            for (at, write) in [(0, false), (60, true)] {
+                let go = |c: &Clock| shadow.access(at, 4, &who(3, 9), second, c, write);
+                assert!(go(&clock).unwrap_err().earlier);
+            }
+            assert!(!shadow.pass(second, false).unwrap().run(0, 2, &who(0, 9), &clock));
+            clock.waited = true;
+            assert_eq!(shadow.access(0, 4, &who(3, 9), second, &clock, false), Ok(()));
+        }
+    }
+
+    #[test]
+    fn large_allocations_are_tracked_where_they_are_touched() {
+        let shadow = GlobalShadow::new(1 << 33);
+        let clock = Clock::new(64, false);
+        let at = (1 << 33) - 8;
+        let from = |cluster| Origin { launch: 1, cluster, open: [&[], &[]] };
+        assert_eq!(shadow.access(at, 8, &who(0, 1), from(0), &clock, true), Ok(()));
+        let rival = shadow.access(at + 4, 4, &who(0, 2), from(1), &clock, false).unwrap_err();
+        assert_eq!((rival.cluster, rival.wrote), (0, true));
     }
 }

@@ -2,8 +2,11 @@
 
 pub mod global;
 pub mod global_shadow;
+pub mod reach;
+mod rows;
 pub mod shadow;
 pub mod shared;
+pub mod shared_rows;
 pub mod touched;
 
 pub use global::{Memory, MemoryError};

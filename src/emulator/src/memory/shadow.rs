@@ -5,6 +5,8 @@
 //! epoch of the access (the vector clocks of Flanagan and Freund, "FastTrack", 2009, with a
 //! bounded number of readers kept).
 
+use super::reach::Reach;
+
 /// What threads of a cluster know of each other: by thread, the last epoch known. After the
 /// threads come the asynchronous engines, one a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,13 +15,17 @@ pub struct Clock {
     /// The part of `seen` that a proxy fence has made visible to asynchronous operations; empty
     /// in kernels that have none.
     pub proxied: Vec<u32>,
+    /// The grids before this one are known to have ended.
+    pub waited: bool,
+    /// What flags in memory told, in kernels that have such.
+    pub reach: Option<Box<Reach>>,
 }
 
 impl Clock {
     /// Knows nothing.
     pub fn new(actors: usize, proxies: bool) -> Self {
         let proxied = if proxies { vec![0; actors] } else { Vec::new() };
-        Self { seen: vec![0; actors], proxied }
+        Self { seen: vec![0; actors], proxied, waited: false, reach: None }
     }
 
     /// Learns what `other` knows.
@@ -29,6 +35,10 @@ impl Clock {
         }
         for (a, b) in self.proxied.iter_mut().zip(&other.proxied) {
             *a = (*a).max(*b);
+        }
+        self.waited |= other.waited;
+        if let Some(reach) = &other.reach {
+            self.reach.get_or_insert_default().join(reach);
         }
     }
 

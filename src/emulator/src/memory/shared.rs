@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::SHARED_START;
+use super::rows::ROW_BYTES;
 use super::shadow::{Access, Cell, Clock, Conflict};
+use super::shared_rows::{ROW_WORDS, RowAccess, SharedRow};
 
 /// Shared memory of a block. Addresses are those of the shared window.
 #[derive(Debug)]
@@ -11,7 +13,9 @@ pub struct Shared {
     bytes: Vec<u8>,
     /// One flag a byte.
     init: Vec<bool>,
+    /// Made when a row first needs them.
     cells: Vec<Cell>,
+    rows: Vec<SharedRow>,
     /// mbarrier objects by address.
     pub mbars: HashMap<u32, Mbarrier>,
     /// Words that hold an mbarrier, so that a plain access is found.
@@ -64,10 +68,12 @@ impl Shared {
     pub fn new(bytes: u32) -> Self {
         let size = bytes as usize;
         let words = size.div_ceil(4);
+        let rows = words.div_ceil(ROW_WORDS);
         Self {
             bytes: vec![0; words * 4],
             init: vec![false; words * 4],
-            cells: vec![Cell::default(); words],
+            cells: Vec::new(),
+            rows: vec![SharedRow::default(); rows],
             mbars: HashMap::new(),
             mbar_words: vec![false; words],
         }
@@ -110,6 +116,13 @@ impl Shared {
         bytes: usize,
         mut visit: impl FnMut(&mut Cell, u8) -> Result<(), Conflict>,
     ) -> Result<(), Conflict> {
+        if bytes > 0 {
+            for row in at / ROW_BYTES as usize..=(at + bytes - 1) / ROW_BYTES as usize {
+                if !self.rows[row].in_cells {
+                    self.spread(row);
+                }
+            }
+        }
         let mut from = at;
         while from < at + bytes {
             let end = (from / 4 * 4 + 4).min(at + bytes);
@@ -118,6 +131,34 @@ impl Shared {
             from = end;
         }
         Ok(())
+    }
+
+    #[cold]
+    fn spread(&mut self, row: usize) {
+        if self.cells.is_empty() {
+            self.cells = vec![Cell::default(); self.rows.len() * ROW_WORDS];
+        }
+        self.rows[row].spread(&mut self.cells[row * ROW_WORDS..][..ROW_WORDS]);
+    }
+
+    /// Checks and records an access of a full warp at whole rows, each lane right after the one
+    /// before; false, with nothing recorded, if that takes a look at each lane.
+    pub fn run(&mut self, at: usize, who: RowAccess, write: bool, clock: &Clock) -> bool {
+        let lanes = ROW_BYTES as u32 / who.width.max(2);
+        if !at.is_multiple_of(ROW_BYTES as usize) || !matches!(who.width, 2 | 4 | 8 | 16) {
+            return false;
+        }
+        let first = at / ROW_BYTES as usize;
+        let Some(rows) = self.rows.get_mut(first..first + 32 / lanes as usize) else {
+            return false;
+        };
+        let part = |n: usize| RowAccess { first: n as u32 * lanes, ..who };
+        let mut all = rows.iter().enumerate();
+        if !all.all(|(n, row)| row.ordered_before(&part(n), write, clock)) {
+            return false;
+        }
+        rows.iter_mut().enumerate().for_each(|(n, row)| row.put(&part(n), write));
+        true
     }
 
     pub fn holds_mbarrier(&self, at: usize, bytes: usize) -> bool {
@@ -142,6 +183,42 @@ impl Shared {
     ) -> Result<(), Refusal> {
         self.cells(at, bytes as usize, |cell, mask| cell.read(who, mask, clock))
             .map_err(Refusal::Conflict)
+    }
+
+    /// Checks and records a read of one place by all lanes of a warp with one clock and one epoch:
+    /// what two of them may read, all may. False if one may not.
+    pub fn read_by_warp(
+        &mut self,
+        at: usize,
+        bytes: u32,
+        who: &[Access; 2],
+        clock: &Clock,
+    ) -> bool {
+        let done = self.cells(at, bytes as usize, |cell, mask| {
+            who.iter().try_for_each(|who| cell.read(who, mask, clock))?;
+            cell.reads[0].lanes = u32::MAX;
+            Ok(())
+        });
+        done.is_ok()
+    }
+
+    /// Checks and records an atomic update of an aligned word; an error says which half it refuses.
+    #[inline]
+    pub fn update(
+        &mut self,
+        at: usize,
+        who: &Access,
+        clock: &Clock,
+    ) -> Result<(), (Refusal, &'static str)> {
+        let row = at / ROW_BYTES as usize;
+        if !self.rows[row].in_cells {
+            self.spread(row);
+        }
+        let cell = &mut self.cells[at / 4];
+        cell.read(who, 15, clock).map_err(|c| (Refusal::Conflict(c), "read"))?;
+        cell.may_write(who, 15, clock).map_err(|c| (Refusal::Conflict(c), "write"))?;
+        cell.record_write(who, 15);
+        Ok(())
     }
 
     /// Checks and records a generic write.

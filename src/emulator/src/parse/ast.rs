@@ -202,6 +202,7 @@ pub struct Function<'a> {
     /// `None` for a declaration.
     pub body: Option<Vec<Stmt<'a>>>,
     pub max_threads: Option<[u32; 3]>,
+    pub max_registers: Option<u32>,
     pub required_threads: Option<[u32; 3]>,
     pub cluster: Option<[u32; 3]>,
     pub min_blocks: Option<u32>,

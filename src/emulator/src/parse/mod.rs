@@ -131,6 +131,7 @@ fn function<'a>(c: &mut Cursor<'_, 'a>, entry: bool, line: u32) -> Result<Functi
         returns,
         body: None,
         max_threads: None,
+        max_registers: None,
         required_threads: None,
         cluster: None,
         min_blocks: None,
@@ -158,7 +159,8 @@ fn tuning(c: &mut Cursor<'_, '_>, f: &mut Function<'_>) -> Result<(), LoadError>
         ".maxntid" => f.max_threads = Some(c.dims(".maxntid")?),
         ".reqntid" => f.required_threads = Some(c.dims(".reqntid")?),
         ".minnctapersm" => f.min_blocks = Some(c.small(".minnctapersm", 1 << 16)?),
-        ".maxnreg" | ".maxclusterrank" | ".maxnctapersm" => {
+        ".maxnreg" => f.max_registers = Some(c.small(".maxnreg", 256)?),
+        ".maxclusterrank" | ".maxnctapersm" => {
             c.int("a number")?;
         }
         ".reqnctapercluster" => f.cluster = Some(c.dims(".reqnctapercluster")?),

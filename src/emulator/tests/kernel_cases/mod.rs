@@ -7,6 +7,7 @@ pub mod attention;
 pub mod bench;
 pub mod data;
 pub mod gemm;
+pub mod order;
 pub mod quant;
 pub mod rows;
 pub mod select;
@@ -53,7 +54,7 @@ macro_rules! case {
     };
 }
 
-pub const CASES: [Case; 11] = [
+pub const CASES: [Case; 13] = [
     case!("gemm_sm80", gemm::sm80),
     case!("gemm_sm90", gemm::sm90),
     case!("rmsnorm", rows::rmsnorm),
@@ -65,6 +66,8 @@ pub const CASES: [Case; 11] = [
     case!("sample", select::sample),
     case!("fp8", quant::fp8),
     case!("int4_gemv", quant::int4_gemv),
+    case!("split_sum", order::split_sum),
+    case!("scan", order::scan),
 ];
 
 pub fn case(name: &str) -> &'static Case {

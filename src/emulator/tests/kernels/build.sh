@@ -23,7 +23,7 @@ compile() { # FILE ARCH
   rm "$1.tmp"
 }
 
-for name in gemm_sm80 rmsnorm rope softmax paged_decode topk sample int4_gemv; do
+for name in gemm_sm80 rmsnorm rope softmax paged_decode topk sample int4_gemv split_sum scan; do
   compile "$name" 80
 done
 compile fp8 90
