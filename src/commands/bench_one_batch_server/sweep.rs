@@ -26,8 +26,8 @@ const SAFE_VOCAB: usize = 10_000;
 
 /// The cases of a command line, one after another.
 pub struct Sweep<'a> {
-    flags: &'a BenchOneBatchServer,
-    target: Target,
+    pub(super) flags: &'a BenchOneBatchServer,
+    pub(super) target: Target,
     interrupt: &'a Interrupt,
     model: String,
     vocab: usize,
@@ -89,16 +89,10 @@ impl<'a> Sweep<'a> {
                 }
             }
         }
-        for &batch_size in &flags.batch_size {
-            for &input_len in &flags.input_len {
-                for &output_len in &flags.output_len {
-                    let case = Case { batch_size, input_len, output_len };
-                    if let Some(why) = self.misfit(case) {
-                        self.say(&why)?;
-                        continue;
-                    }
-                    self.case(case, file)?;
-                }
+        for case in self.cases() {
+            match self.misfit(case) {
+                Some(why) => self.say(&why)?,
+                None => self.case(case, file)?,
             }
         }
         match self.rows.is_empty() {
@@ -107,7 +101,21 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    fn say(&self, line: &str) -> Result<()> {
+    /// Every combination, in SGLang's order.
+    pub(super) fn cases(&self) -> Vec<Case> {
+        let flags = self.flags;
+        let mut cases = Vec::new();
+        for &batch_size in &flags.batch_size {
+            for &input_len in &flags.input_len {
+                for &output_len in &flags.output_len {
+                    cases.push(Case { batch_size, input_len, output_len });
+                }
+            }
+        }
+        cases
+    }
+
+    pub(super) fn say(&self, line: &str) -> Result<()> {
         if self.flags.json {
             out::note(line);
             return Ok(());
@@ -115,7 +123,7 @@ impl<'a> Sweep<'a> {
         out::line(line)
     }
 
-    fn misfit(&self, case: Case) -> Option<String> {
+    pub(super) fn misfit(&self, case: Case) -> Option<String> {
         let Case { batch_size, input_len, output_len } = case;
         let skipping = format!("skipping ({batch_size}, {input_len}, {output_len}):");
         let most = self.most_running.filter(|_| !self.flags.enable_multi_batch);
@@ -189,7 +197,7 @@ impl<'a> Sweep<'a> {
         Ok(figures::figures(&read, input, output_len, eos))
     }
 
-    fn measure(&mut self, case: Case) -> Result<Figures> {
+    pub(super) fn measure(&mut self, case: Case) -> Result<Figures> {
         let path = match self.flags.backend {
             BatchBackend::Vllm => "/reset_prefix_cache",
             _ => "/flush_cache?timeout=10",

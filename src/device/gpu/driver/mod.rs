@@ -12,8 +12,8 @@ mod types;
 pub use error::{Class, DriverError, Result, class_of};
 pub use types::{
     CardInfo, DevicePtr, Event, Function, FunctionAttributes, Graph, GraphExec, GraphNode, Launch,
-    LoadedModule, MapElement, MapPromotion, MapSwizzle, ModuleId, NodeKind, Pinned, Stream,
-    TensorMap, TensorMapSpec,
+    LoadedModule, MapElement, MapPromotion, MapSwizzle, ModuleId, NodeKind, Pinned, Ran, RanWork,
+    Stream, TensorMap, TensorMapSpec,
 };
 
 /// One GPU. Every call may fail with [`Class::Sticky`] for something that an earlier launch did.
@@ -158,6 +158,17 @@ pub trait Driver: Send + Sync {
 
     /// Waits for all work of all streams.
     fn synchronize_all(&self) -> Result<()>;
+
+    /// Keeps a list of what runs from now on, where a driver can, or forgets it.
+    fn keep_ran(&self, _on: bool) {}
+
+    /// Marks in that list the work that is queued from now on.
+    fn tag(&self, _tag: u64) {}
+
+    /// The list since last asked.
+    fn ran(&self) -> Vec<Ran> {
+        Vec::new()
+    }
 
     /// Starts and stops an attached profiler's collection (`cuProfilerStart`).
     fn profiler(&self, on: bool) -> Result<()>;

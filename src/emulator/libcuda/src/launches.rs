@@ -112,6 +112,7 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
         shared_bytes: config.shared_bytes,
         params,
     };
+    crate::cupti::call();
     done(machine().launch(&launch, stream(config.stream)))
 }
 
