@@ -174,9 +174,6 @@ with_model_flags! {
         #[argh(option, arg_name = "PATH")]
         pub profile_output_dir: Option<String>,
 
-        /// the call stack of each op of the host in the timeline
-        #[argh(switch)]
-        pub profile_with_stack: bool,
     }
 }
 
@@ -220,7 +217,6 @@ impl BenchOfflineThroughput {
             ("--profile-by-stage", self.profile_by_stage),
             ("--profile-prefix", self.profile_prefix.is_some()),
             ("--profile-output-dir", self.profile_output_dir.is_some()),
-            ("--profile-with-stack", self.profile_with_stack),
         ];
         if !self.profile {
             return match given.into_iter().find(|(_, given)| *given) {
@@ -240,7 +236,6 @@ impl BenchOfflineThroughput {
             activities: activities.map_err(|e| e.context("--profile-activities"))?,
             output_dir: self.profile_output_dir.clone(),
             prefix: self.profile_prefix.clone(),
-            with_stack: self.profile_with_stack,
             ..ProfileRequest::default()
         };
         request.check()?;
