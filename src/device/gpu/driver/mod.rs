@@ -18,6 +18,17 @@ pub use types::{
 
 /// One GPU. Every call may fail with [`Class::Sticky`] for something that an earlier launch did.
 pub trait Driver: Send + Sync {
+    /// Keeps a list of what runs from now on, where a driver can, or forgets it.
+    fn keep_ran(&self, _on: bool) {}
+
+    /// Marks in that list the work that is queued from now on.
+    fn tag(&self, _tag: u64) {}
+
+    /// The list since last asked.
+    fn ran(&self) -> Vec<Ran> {
+        Vec::new()
+    }
+
     /// `cuda` or `emulated`.
     fn kind(&self) -> &'static str;
 
@@ -158,17 +169,6 @@ pub trait Driver: Send + Sync {
 
     /// Waits for all work of all streams.
     fn synchronize_all(&self) -> Result<()>;
-
-    /// Keeps a list of what runs from now on, where a driver can, or forgets it.
-    fn keep_ran(&self, _on: bool) {}
-
-    /// Marks in that list the work that is queued from now on.
-    fn tag(&self, _tag: u64) {}
-
-    /// The list since last asked.
-    fn ran(&self) -> Vec<Ran> {
-        Vec::new()
-    }
 
     /// Starts and stops an attached profiler's collection (`cuProfilerStart`).
     fn profiler(&self, on: bool) -> Result<()>;

@@ -22,12 +22,17 @@ const TO_DEVICE: c_int = 0;
 const SET: c_int = 1;
 const TO_HOST: c_int = 2;
 
+type Call = extern "C" fn(u32);
+type Kernel = extern "C" fn(*const c_char, u64, u64, u32, u32, u32, u64);
+type Memory = extern "C" fn(c_int, u64, u64, u64, u32, u32);
+type Now = extern "C" fn() -> u64;
+
 /// The stand-in's own functions.
 struct Standin {
-    call: extern "C" fn(u32),
-    kernel: extern "C" fn(*const c_char, u64, u64, u32, u32, u32, u64),
-    memory: extern "C" fn(c_int, u64, u64, u64, u32, u32),
-    now: extern "C" fn() -> u64,
+    call: Call,
+    kernel: Kernel,
+    memory: Memory,
+    now: Now,
     /// Added to the numbers of graph nodes: a card's are not those of the captured nodes.
     cloned: u64,
 }
@@ -51,20 +56,15 @@ fn open() -> Option<Standin> {
         (!found.is_null()).then_some(found)
     };
     machine().log(true);
+    let (call, kernel) = (symbol(c"standin_call")?, symbol(c"standin_kernel")?);
+    let (memory, now) = (symbol(c"standin_memory")?, symbol(c"standin_now")?);
     // SAFETY: the stand-in declares its functions with these signatures.
     unsafe {
         Some(Standin {
-            call: std::mem::transmute::<*mut c_void, extern "C" fn(u32)>(symbol(c"standin_call")?),
-            kernel: std::mem::transmute::<
-                *mut c_void,
-                extern "C" fn(*const c_char, u64, u64, u32, u32, u32, u64),
-            >(symbol(c"standin_kernel")?),
-            memory: std::mem::transmute::<*mut c_void, extern "C" fn(c_int, u64, u64, u64, u32, u32)>(
-                symbol(c"standin_memory")?,
-            ),
-            now: std::mem::transmute::<*mut c_void, extern "C" fn() -> u64>(symbol(
-                c"standin_now",
-            )?),
+            call: std::mem::transmute::<*mut c_void, Call>(call),
+            kernel: std::mem::transmute::<*mut c_void, Kernel>(kernel),
+            memory: std::mem::transmute::<*mut c_void, Memory>(memory),
+            now: std::mem::transmute::<*mut c_void, Now>(now),
             cloned: std::env::var("PACER_LIBCUDA_CUPTI_CLONED").map_or(0, |_| 0x5_0000),
         })
     }
