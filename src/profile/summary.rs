@@ -109,6 +109,13 @@ impl Summary {
         times.work += *work;
     }
 
+    /// Work of an op that ran within `info`.
+    pub fn fused(&mut self, stage: Stage, info: &OpInfo, work: &Work) {
+        let key = (stage, info.name.clone(), layers_as_star(&info.scope));
+        self.ops.entry(key).or_default().work += *work;
+        self.stages.entry(stage).or_default().work += *work;
+    }
+
     pub fn layer(&mut self, stage: Stage, layer: usize, ns: u64) {
         self.layers.entry((stage, layer)).or_default().add(ns, &Work::default());
     }

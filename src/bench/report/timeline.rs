@@ -60,6 +60,11 @@ fn span(event: &Value) -> Option<Span> {
             "sample" => "sampling".to_owned(),
             other => other.replace('.', ": "),
         },
+        "kernel" | "gpu_memcpy" => {
+            let text = |key: &str| event["args"][key].as_str().unwrap_or_default();
+            let last = text("module").rsplit('.').next().unwrap_or_default();
+            format!("{} {last}", text("op")).trim_end().to_owned()
+        }
         _ => name.clone(),
     };
     let device = matches!(category.as_str(), "gpu_op" | "gpu_layer" | "kernel" | "gpu_memcpy");
@@ -250,7 +255,7 @@ fn memory(events: &[Value]) -> String {
     if bytes.is_empty() && pages.is_empty() {
         return String::new();
     }
-    format!("<div class=\"figures\">\n{bytes}{pages}</div>\n")
+    format!("<div class=\"figures\" style=\"max-width:620px\">\n{bytes}{pages}</div>\n")
 }
 
 #[cfg(test)]

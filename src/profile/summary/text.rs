@@ -84,7 +84,7 @@ impl Summary {
         rows.sort_by_key(|(_, e)| std::cmp::Reverse(e.total_ns));
         let _ = writeln!(
             text,
-            "  {what:<44} {:>7} {:>11} {:>10} {:>7} {:>10} {:>8}",
+            "  {what:<60} {:>7} {:>11} {:>10} {:>7} {:>10} {:>8}",
             "count", "total ms", "mean us", "share", "floor us", "ceiling"
         );
         for (name, e) in rows.into_iter().take(ROWS) {
@@ -97,7 +97,7 @@ impl Summary {
             };
             let _ = writeln!(
                 text,
-                "  {name:<44} {:>7} {:>11.3} {mean:>10.1} {:>5.1} % {floor:>10} {share:>8}",
+                "  {name:<60} {:>7} {:>11.3} {mean:>10.1} {:>5.1} % {floor:>10} {share:>8}",
                 e.count,
                 e.seconds() * 1e3,
                 100.0 * e.total_ns as f64 / whole.max(1) as f64,

@@ -80,6 +80,8 @@ pub struct Rows {
     setting: Setting,
     step: Step,
     layer: Option<Layer>,
+    /// The last op that took time.
+    last_op: Option<OpInfo>,
     /// Where requests were submitted, until they run.
     submitted: HashMap<u32, (Row, u64)>,
     requests: Requests,
@@ -111,6 +113,7 @@ impl Rows {
             setting,
             step: Step::default(),
             layer: None,
+            last_op: None,
             submitted: HashMap::new(),
             requests: Requests::default(),
             running: HashMap::new(),
@@ -244,7 +247,14 @@ impl Rows {
         }
         self.step.work += work;
         let stage = self.step.stage.unwrap_or(Stage::Mixed);
-        self.summary.op(stage, &info, r.end_ns - r.start_ns, &work);
+        match (&self.last_op, r.end_ns - r.start_ns) {
+            // It ran within the op before it, whose time is that of both.
+            (Some(last), 0) => self.summary.fused(stage, last, &work),
+            (_, ns) => {
+                self.summary.op(stage, &info, ns, &work);
+                self.last_op = Some(info.clone());
+            }
+        }
         let last = info.scope.rsplit('.').next().unwrap_or_default();
         let name = match info.name.as_str() {
             "" => format!("op {index}"),
