@@ -30,8 +30,7 @@ use crate::error::{Error, Kind, Result};
 const BUFFER: usize = 1 << 20;
 const BUFFERS: u64 = 64;
 
-/// Launches whose owner is remembered, at least: records of later ones come first never by so
-/// many.
+/// Launches whose owner is remembered at least; no record comes so many launches late.
 const REMEMBERED: u32 = 1 << 18;
 
 /// Full buffers; CUPTI's callbacks have no argument of ours, so they are the process's.
