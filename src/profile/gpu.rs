@@ -50,7 +50,7 @@ pub fn owner_name(owner: Owner) -> &'static str {
 
 /// Whether it is told which op: not of a graph as a whole.
 pub fn is_known(owner: Owner) -> bool {
-    owner < GRAPH || (owner > UNKNOWN)
+    !(GRAPH..=UNKNOWN).contains(&owner)
 }
 
 /// One piece of work, times on `CLOCK_MONOTONIC`.

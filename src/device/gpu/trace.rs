@@ -40,7 +40,7 @@ pub enum Queued<'a> {
 
 /// What a session tells with.
 enum Telling {
-    Cupti(Cupti),
+    Cupti(Box<Cupti>),
     Marks(Arc<Marks>),
 }
 
@@ -98,7 +98,9 @@ impl Tracer {
             return (marks(false), Times { source, fallback: None });
         }
         match Cupti::start(&places(), Arc::clone(&self.graphs)) {
-            Ok((cupti, source)) => (Telling::Cupti(cupti), Times { source, fallback: None }),
+            Ok((cupti, source)) => {
+                (Telling::Cupti(Box::new(cupti)), Times { source, fallback: None })
+            }
             Err(error) => {
                 let source = "CUDA events, each kernel between two; graphs are not replayed".into();
                 (marks(true), Times { source, fallback: Some(error.message) })
