@@ -19,6 +19,7 @@ import os
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -107,9 +108,11 @@ def main():
     parser.add_argument("--capture", action="store_true")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("flags", nargs="*", help="flags of pacer serve, after --")
-    args = parser.parse_args()
-    flags = args.flags or ["--load-format", "dummy"]
+    words, own = sys.argv[1:], []
+    if "--" in words:
+        words, own = words[:words.index("--")], words[words.index("--") + 1:]
+    args = parser.parse_args(words)
+    flags = own or ["--load-format", "dummy"]
     off = Server(args.pacer, [*flags, "--disable-profiler"])
     on = Server(args.pacer, flags)
     try:

@@ -210,7 +210,6 @@ fn what_this_build_lacks_is_refused_and_never_ignored() {
         (&["--pp-size", "2"], "--pp-size 2: not available"),
         (&["--dp-size", "2"], "--dp-size 2: not available"),
         (&["--ep-size", "2"], "--ep-size 2: not available"),
-        (&["--enable-layerwise-nvtx-marker"], "--enable-layerwise-nvtx-marker: not available"),
     ] {
         let error = model(text).unwrap_err();
         assert_eq!(error.exit_code(), 2);

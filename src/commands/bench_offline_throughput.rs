@@ -12,6 +12,7 @@ use crate::bench::data::files;
 use crate::bench::data::random::Lengths;
 use crate::bench::data::{Prompt, RangeRule, Row};
 use crate::bench::offline::engine::EngineSubject;
+use crate::bench::offline::profile::capture;
 use crate::bench::offline::row;
 use crate::bench::offline::run::{self, Recorded, Subject};
 use crate::engine::params::SamplingParams;
@@ -22,6 +23,10 @@ use crate::measure::date;
 use crate::measure::interrupt::Interrupt;
 use crate::measure::json::JsonLines;
 use crate::measure::machine::{self, Watch};
+use crate::profile::control::Wanted;
+use crate::profile::request::{Activities, ProfileRequest};
+use crate::profile::trace::names::Ranks;
+use crate::profile::{paths, profiler};
 use crate::{with_data_flags, with_model_flags};
 
 with_data_flags! {
@@ -29,8 +34,8 @@ with_data_flags! {
     /// Throughput of a whole data set at once, in this process: continuous batching without HTTP.
     /// Prints SGLang's block and appends a row to a file.
     #[argh(note = "With SGLang the default data set is sharegpt, which is a download; here it is \
-        random, which is none. --profile is not available in this build; nor is --backend \
-        runtime, for which bench-serving --launch stands. Exit codes: 0 done, 1 failed, 2 usage, \
+        random, which is none. --backend runtime is not there; bench-serving --launch stands \
+        for it. Exit codes: 0 done, 1 failed, 2 usage, \
         4 not valid (--strict), 130 interrupted.")]
     pub struct BenchOfflineThroughput {
         /// engine: in this process (default engine)
@@ -77,9 +82,35 @@ with_data_flags! {
         #[argh(switch)]
         pub strict: bool,
 
-        /// record a timeline; not available in this build
+        /// record a timeline of one more run, which no figure includes; files go to
+        /// PACER_PROFILER_DIR, else SGLANG_TORCH_PROFILER_DIR, else the temporary folder
         #[argh(switch)]
         pub profile: bool,
+
+        /// what to record: CPU, GPU, MEM, CUDA_PROFILER, a list (default CPU GPU)
+        #[argh(option, arg_name = "NAME")]
+        pub profile_activities: Vec<String>,
+
+        /// first step of the run to record, from 1 (default 1)
+        #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
+        pub profile_start_step: Option<usize>,
+
+        /// steps to record, of each stage with --profile-by-stage (default: the whole run)
+        #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
+        pub profile_steps: Option<usize>,
+
+        /// prefill and decode steps in files of their own
+        #[argh(switch)]
+        pub profile_by_stage: bool,
+
+        /// beginning of the file's name (default: none)
+        #[argh(option, arg_name = "NAME")]
+        pub profile_prefix: Option<String>,
+
+        /// folder for the files, inside the profiler's (default: that itself)
+        #[argh(option, arg_name = "PATH")]
+        pub profile_output_dir: Option<String>,
+
     }
 }
 
@@ -91,9 +122,7 @@ impl Run for BenchOfflineThroughput {
             let hint = "accepted: engine; for a server use bench-serving --launch";
             return Err(Error::usage(format!("--backend {}: {hint}", self.backend)));
         }
-        if self.profile {
-            return Err(Error::usage("--profile: not available in this build"));
-        }
+        let capture = self.capture()?;
         let mut file = match self.result_filename.as_str() {
             "" => None,
             name => Some(JsonLines::open(name)?),
@@ -101,7 +130,10 @@ impl Run for BenchOfflineThroughput {
         let flags = self.model()?;
         let interrupt = Interrupt::on_signals()?;
         let mut subject = self.open(&flags)?;
-        let result = self.runs(&mut subject, &interrupt, &mut file);
+        let mut result = self.runs(&mut subject, &interrupt, &mut file);
+        if let (Ok(()), Some(capture)) = (&result, &capture) {
+            result = self.record(&mut subject, capture, &interrupt);
+        }
         while self.do_not_exit && !interrupt.asked() {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
@@ -110,6 +142,77 @@ impl Run for BenchOfflineThroughput {
 }
 
 impl BenchOfflineThroughput {
+    /// What `--profile…` asks for.
+    ///
+    /// # Errors
+    /// A flag that needs `--profile`, or a value that is not accepted.
+    fn capture(&self) -> Result<Option<ProfileRequest>> {
+        let given = [
+            ("--profile-activities", !self.profile_activities.is_empty()),
+            ("--profile-start-step", self.profile_start_step.is_some()),
+            ("--profile-steps", self.profile_steps.is_some()),
+            ("--profile-by-stage", self.profile_by_stage),
+            ("--profile-prefix", self.profile_prefix.is_some()),
+            ("--profile-output-dir", self.profile_output_dir.is_some()),
+        ];
+        if !self.profile {
+            return match given.into_iter().find(|(_, given)| *given) {
+                Some((flag, _)) => Err(Error::usage(format!("{flag}: give --profile too"))),
+                None => Ok(None),
+            };
+        }
+        let activities = Activities::named(&self.profile_activities);
+        let request = ProfileRequest {
+            wanted: Wanted {
+                // A recorder of its own counts from 1, so that N skips N − 1.
+                skip_steps: self.profile_start_step.map(|n| n as u64 - 1),
+                num_steps: self.profile_steps.map(|n| n as u64),
+                by_stage: self.profile_by_stage.then_some([true, true]),
+                ..Wanted::default()
+            },
+            activities: activities.map_err(|e| e.context("--profile-activities"))?,
+            output_dir: self.profile_output_dir.clone(),
+            prefix: self.profile_prefix.clone(),
+            ..ProfileRequest::default()
+        };
+        request.check()?;
+        Ok(Some(request))
+    }
+
+    /// One more run of the first data set, recorded.
+    fn record(
+        &self,
+        subject: &mut EngineSubject,
+        request: &ProfileRequest,
+        interrupt: &Interrupt,
+    ) -> Result<()> {
+        let codec = subject.engine().model.tokenizer.clone().map(TokenizerCodec);
+        let rows = self.rows(0, subject.engine().model.config.vocab_size, codec.as_ref())?;
+        subject.reset()?;
+        let options = profiler::Options {
+            roots: vec![paths::default_root()],
+            cap_bytes: profiler::CAP_BYTES,
+            ranks: Ranks::default(),
+            label: Self::NAME.into(),
+            replace: true,
+        };
+        let ceiling = super::serve::ceiling(self.threads);
+        let answer = capture(subject, (&options, ceiling), request, &mut |s| {
+            run::run(s, &rows, &RealClock::new(), interrupt, &mut |_| {}).map(drop)
+        })?;
+        let say = |line: &str| match self.json {
+            true => {
+                out::note(line);
+                Ok(())
+            }
+            false => out::line(line),
+        };
+        for file in answer["files"].as_array().into_iter().flatten() {
+            say(&format!("profile: {}", file.as_str().unwrap_or_default()))?;
+        }
+        answer["table"].as_str().unwrap_or_default().trim_end().lines().try_for_each(say)
+    }
+
     fn open(&self, flags: &ModelFlags) -> Result<EngineSubject> {
         let model = load::model(flags)?;
         let options = load::engine_options(flags);

@@ -69,6 +69,7 @@ pub fn engine_options(flags: &ModelFlags) -> EngineOptions {
         },
         prefix_cache: !flags.disable_radix_cache,
         seed: flags.random_seed.unwrap_or(0),
+        nvtx: flags.nvtx,
         ..EngineOptions::default()
     }
 }

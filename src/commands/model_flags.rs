@@ -100,6 +100,8 @@ pub struct ModelFlags {
     pub schedule_policy: SchedulePolicy,
     pub disable_radix_cache: bool,
     pub random_seed: Option<u64>,
+    /// NVTX ranges of layers.
+    pub nvtx: bool,
     pub log_level: LogLevel,
     /// What the user should know about flags that have nothing to act on, for standard error.
     pub notes: Vec<String>,
@@ -128,6 +130,7 @@ impl Default for ModelFlags {
             schedule_policy: SchedulePolicy::default(),
             disable_radix_cache: false,
             random_seed: None,
+            nvtx: false,
             log_level: LogLevel::default(),
             notes: Vec::new(),
         }
@@ -271,7 +274,7 @@ macro_rules! with_model_flags {
                 from_str_fn($crate::commands::values::whole::<0, 65536>))]
             cuda_graph_max_bs: Option<usize>,
 
-            /// mark layers as NVTX ranges for Nsight; not available in this build
+            /// NVTX ranges of steps, layers and ops, with shapes, for Nsight Systems
             #[argh(switch)]
             enable_layerwise_nvtx_marker: bool,
 
@@ -315,17 +318,20 @@ macro_rules! with_model_flags {
                 &self,
             ) -> $crate::error::Result<$crate::commands::model_flags::ModelFlags> {
                 use $crate::commands::model_flags::{
-                    DeviceChoice, ModelFlags, one_rank, unavailable,
+                    DeviceChoice, ModelFlags, one_rank,
                 };
                 one_rank("--tp-size", self.tp_size)?;
                 one_rank("--pp-size", self.pp_size)?;
                 one_rank("--dp-size", self.dp_size)?;
                 one_rank("--ep-size", self.ep_size)?;
-                if self.enable_layerwise_nvtx_marker {
-                    let flag = "--enable-layerwise-nvtx-marker";
-                    return Err(unavailable(flag, "", "leaving it out"));
-                }
                 let mut notes = Vec::new();
+                if self.enable_layerwise_nvtx_marker && $crate::profile::nvtx::tool().is_none() {
+                    notes.push(
+                        "--enable-layerwise-nvtx-marker: no tool listens (nsys sets \
+                         NVTX_INJECTION64_PATH)"
+                            .to_string(),
+                    );
+                }
                 let graphs = self.disable_cuda_graph || self.cuda_graph_max_bs.is_some();
                 if graphs && self.device == DeviceChoice::Cpu {
                     notes.push("flags of CUDA graphs have no effect on the CPU".to_string());
@@ -354,6 +360,7 @@ macro_rules! with_model_flags {
                     schedule_policy: self.schedule_policy,
                     disable_radix_cache: self.disable_radix_cache,
                     random_seed: self.random_seed,
+                    nvtx: self.enable_layerwise_nvtx_marker,
                     log_level: self.log_level,
                     notes,
                 })

@@ -153,7 +153,7 @@ impl Run for Serve {
 const LAST_CHANCE: Duration = Duration::from_secs(5);
 
 /// The CPU's ceilings as `pacer calibrate` has stored them.
-fn ceiling(threads: Option<usize>) -> Option<Ceiling> {
+pub(super) fn ceiling(threads: Option<usize>) -> Option<Ceiling> {
     let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let path = store::default_path()?;
     let threads = threads.unwrap_or_else(cores);

@@ -123,6 +123,11 @@ pub trait Loaded: Send {
     /// Stored bytes per matrix and number, for roofline figures.
     fn storage(&self) -> Storage<'_>;
 
+    /// What it tells of its own work; `None` where there is no GPU.
+    fn gpu_trace(&self) -> Option<std::sync::Arc<dyn crate::profile::gpu::GpuTrace>> {
+        None
+    }
+
     /// The stored type that most of the weights have.
     fn weight_dtype(&self) -> Dtype;
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::device::{Batch, Device, DeviceInfo, Limits, Loaded, Span};
 use crate::error::{Error, Result};
-use crate::profile::recorder::Recorder;
+use crate::profile::nvtx;
+use crate::profile::recorder::{Ranges, Recorder};
 use crate::scheduler::{self, Request, Scheduler};
 use crate::text::grammar::Constraint;
 use crate::types::TokenId;
@@ -15,6 +16,7 @@ use super::describe::Described;
 use super::model::Model;
 use super::options::EngineOptions;
 use super::params::SamplingParams;
+use super::ranges::LayerRanges;
 use super::request::{FinishReason, GenerateRequest, Update};
 use super::sizes;
 use super::step::{Buffers, StepStats};
@@ -32,6 +34,8 @@ pub struct Engine {
     pub(super) choices: HashMap<(u64, u32), Choice>,
     pub(super) buffers: Buffers,
     pub(super) last: StepStats,
+    /// NVTX ranges, while no step runs.
+    pub(super) ranges: Option<Box<dyn Ranges>>,
 }
 
 impl Engine {
@@ -51,6 +55,12 @@ impl Engine {
         let scheduler = Scheduler::new(scheduler_limits(&limits, options))?;
         let loaded = device.prepare(&model.plan, &model.weights, &limits, progress)?;
         model.weights.check()?;
+        let kind = device.info().kind;
+        let tool = nvtx::tool().filter(|_| options.nvtx);
+        let ranges = tool.map(|tool| -> Box<dyn Ranges> {
+            let described = Described::new(&model.plan, loaded.as_ref(), kind);
+            Box::new(LayerRanges::new(described, tool))
+        });
         Ok(Engine {
             model,
             recorder: Recorder::off(),
@@ -63,6 +73,7 @@ impl Engine {
             choices: HashMap::new(),
             buffers: Buffers::default(),
             last: StepStats::default(),
+            ranges,
         })
     }
 

@@ -1,9 +1,12 @@
 //! The plan of a loaded model in the plain numbers that traces use.
 
+use std::sync::Arc;
+
 use crate::device::{Loaded, MemoryUse};
 use crate::model::cost::{self, StepShape, Storage};
 use crate::model::plan::{Op, Plan, Rows, View};
 use crate::profile::describe::{Composition, Describe, OpInfo, Work};
+use crate::profile::gpu::GpuTrace;
 use crate::profile::record::Counter;
 
 /// What a trace may ask of a plan, owned, so that the writing thread can hold it.
@@ -15,6 +18,7 @@ pub struct Described {
     activation_element: usize,
     device: String,
     memory: MemoryUse,
+    gpu: Option<Arc<dyn GpuTrace>>,
 }
 
 impl Described {
@@ -34,6 +38,7 @@ impl Described {
             plan: plan.clone(),
             device: device.to_owned(),
             memory: loaded.memory(),
+            gpu: loaded.gpu_trace(),
         }
     }
 
@@ -108,6 +113,10 @@ impl Describe for Described {
             (Counter::KvBytes, self.memory.kv),
             (Counter::ScratchBytes, self.memory.scratch),
         ]
+    }
+
+    fn gpu(&self) -> Option<Arc<dyn GpuTrace>> {
+        self.gpu.clone()
     }
 
     fn device(&self) -> &str {

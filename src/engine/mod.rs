@@ -17,6 +17,7 @@ pub mod logprobs;
 pub mod model;
 pub mod options;
 pub mod params;
+pub mod ranges;
 pub use crate::device::philox;
 pub mod request;
 pub mod sampler;

@@ -60,6 +60,8 @@ pub struct EngineOptions {
     pub preempt_every: u64,
     /// Seed of requests that bring none.
     pub seed: u64,
+    /// NVTX ranges of steps, layers and ops for a tool that is attached.
+    pub nvtx: bool,
 }
 
 impl Default for EngineOptions {
@@ -79,6 +81,7 @@ impl Default for EngineOptions {
             max_queued_tokens: 1 << 24,
             preempt_every: 0,
             seed: 0,
+            nvtx: false,
         }
     }
 }

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::device::{Batch, Span};
 use crate::error::{Error, Kind, Result};
+use crate::profile::describe::Composition;
 use crate::scheduler::{self, Event, Finish, Output, Step};
 use crate::types::TokenId;
 
 use super::choice::Choice;
 use super::core::Engine;
 use super::logprobs::token_logprob;
+use super::ranges::LayerRanges;
 use super::request::{FinishReason, Finished, Update};
 use super::sampler::{Bans, SamplerScratch};
 use super::trace;
@@ -70,10 +72,15 @@ impl Engine {
     pub fn step(&mut self, updates: &mut Vec<Update>) -> Result<bool> {
         let (begin, begun_ns) = (Instant::now(), self.recorder.now());
         let mut buffers = std::mem::take(&mut self.buffers);
-        let ran = if self.scheduler.plan(&mut buffers.step) {
+        self.range("scheduler.plan");
+        let planned = self.scheduler.plan(&mut buffers.step);
+        self.end_range();
+        let ran = if planned {
             self.last = StepStats::of(&buffers.step);
             trace::begin(&mut self.recorder, &buffers.step, begun_ns);
+            self.step_range(&buffers.step);
             let ran = self.run(&mut buffers, updates).map(|()| true);
+            self.end_range();
             trace::end(&mut self.recorder, &buffers.step, begun_ns, ran.is_ok());
             ran
         } else {
@@ -82,6 +89,30 @@ impl Engine {
         self.buffers = buffers;
         self.last.total = begin.elapsed();
         ran
+    }
+
+    fn range(&mut self, text: &str) {
+        if let Some(ranges) = &mut self.ranges {
+            ranges.push(text);
+        }
+    }
+
+    fn end_range(&mut self) {
+        if let Some(ranges) = &mut self.ranges {
+            ranges.pop();
+        }
+    }
+
+    /// Begins the range of a step, and tells the ranges inside it their batch.
+    fn step_range(&mut self, step: &Step) {
+        let Some(ranges) = &mut self.ranges else { return };
+        ranges.push(&trace::step_name(step));
+        if let Some(layers) = ranges.as_any().downcast_mut::<LayerRanges>() {
+            layers.batch(Composition {
+                sequences: step.sequences.iter().map(|s| (s.past, s.len)).collect(),
+                logit_rows: step.logit_rows.len(),
+            });
+        }
     }
 
     fn run(&mut self, b: &mut Buffers, updates: &mut Vec<Update>) -> Result<()> {
@@ -96,11 +127,18 @@ impl Engine {
             return Err(error);
         }
         let (number, start) = (b.step.number as u32, self.recorder.now());
+        self.range("sample");
         self.sample(b);
+        self.end_range();
         self.recorder.since(trace::Kind::Sample, number, b.outputs.len() as u64, start);
         let start = self.recorder.now();
-        self.scheduler.commit(b.step.number, &b.outputs, &mut b.events).map_err(broken)?;
-        self.deliver(b, updates);
+        self.range("scheduler.commit");
+        let committed = self.scheduler.commit(b.step.number, &b.outputs, &mut b.events);
+        if committed.is_ok() {
+            self.deliver(b, updates);
+        }
+        self.end_range();
+        committed.map_err(broken)?;
         self.recorder.since(trace::Kind::Commit, number, 0, start);
         Ok(())
     }
@@ -129,7 +167,11 @@ impl Engine {
             pages: &b.step.pages,
             logit_rows: &b.step.logit_rows,
         };
-        self.loaded.step(&batch, &mut self.recorder)
+        // The recorder may have been exchanged since the last step.
+        self.recorder.ranges = self.ranges.take();
+        let ran = self.loaded.step(&batch, &mut self.recorder);
+        self.ranges = self.recorder.ranges.take();
+        ran
     }
 
     /// Samples a token for each sequence that wants one, and collects prompt log-probabilities.

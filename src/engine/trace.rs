@@ -41,6 +41,15 @@ pub fn end(recorder: &mut Recorder, step: &Step, begun_ns: u64, well: bool) {
     recorder.step_ends();
 }
 
+/// `step[DECODE bs=8]`, `step[EXTEND bs=2 toks=512]`.
+pub fn step_name(step: &Step) -> String {
+    let (sequences, tokens) = (step.sequences.len(), step.tokens.len());
+    match stage(step) {
+        Stage::Decode => format!("step[DECODE bs={sequences}]"),
+        stage => format!("step[{} bs={sequences} toks={tokens}]", stage.name()),
+    }
+}
+
 fn stage(step: &Step) -> Stage {
     Stage::of_step(step.tokens.len(), step.prefill_tokens)
 }

@@ -81,6 +81,11 @@ pub trait Describe: Send + Sync {
         Vec::new()
     }
 
+    /// The GPU's own account of its work; `None` on a CPU.
+    fn gpu(&self) -> Option<std::sync::Arc<dyn super::gpu::GpuTrace>> {
+        None
+    }
+
     /// `cpu`, `cuda:0`, `emulated`: emulated times are projected, and traces say so.
     fn device(&self) -> &str;
 }

@@ -6,7 +6,8 @@
 //! - [`describe`]: what ops are and cost, given by the engine.
 //! - [`trace`], [`summary`]: records as a Chrome trace, and as tables.
 //! - [`merge`]: the traces of several ranks as one; [`validate`]: what a trace must be.
-//! - [`cupti`]: what the GPU itself says of its kernels.
+//! - [`gpu`], [`cupti`]: what a GPU itself says of its kernels, and NVIDIA's way to ask.
+//! - [`nvtx`]: ranges for NVIDIA's tools.
 //! - [`profiler`]: all of it joined: one capture at a time, written by a thread of its own.
 
 pub mod clock;
@@ -14,7 +15,9 @@ pub mod control;
 pub mod cupti;
 pub mod describe;
 pub mod folder;
+pub mod gpu;
 pub mod merge;
+pub mod nvtx;
 pub mod paths;
 pub mod profiler;
 pub mod record;

@@ -52,20 +52,10 @@ pub enum Event {
     Write = 26,
     /// A whole request, from its first byte to the last byte of its answer; `id` the request.
     Request = 27,
-    /// A kernel on a device; `id` its name, `arg` the correlation id, `extra` the stream.
-    Kernel = 40,
-    /// Memory is copied by a device; `id` the direction, `arg` the bytes, `extra` the stream.
-    Memcpy = 41,
-    /// Memory is set by a device; `arg` the bytes, `extra` the stream.
-    Memset = 42,
-    /// The host waits for a device; `extra` the stream.
-    Synchronise = 43,
-    /// A kernel or graph is launched by the host; `id` is the op, `arg` the correlation id.
-    Launch = 44,
 }
 
 impl Event {
-    pub const ALL: [Event; 28] = [
+    pub const ALL: [Event; 23] = [
         Event::Step,
         Event::Op,
         Event::Batch,
@@ -89,11 +79,6 @@ impl Event {
         Event::Respond,
         Event::Write,
         Event::Request,
-        Event::Kernel,
-        Event::Memcpy,
-        Event::Memset,
-        Event::Synchronise,
-        Event::Launch,
     ];
 
     /// The event with that number, if there is one.

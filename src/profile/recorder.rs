@@ -13,8 +13,22 @@ use super::ring::{Ring, Writer};
 
 /// Hears when steps begin and end, on the thread that runs them; must return at once.
 pub trait StepHook: Send + Sync {
-    fn step_begins(&self, stage: Stage, now_ns: u64);
+    /// True if a capture wants to know what the GPU does in this step.
+    fn step_begins(&self, stage: Stage, now_ns: u64) -> bool;
     fn step_ends(&self, now_ns: u64);
+}
+
+/// Ranges that a tool outside of this process shows.
+pub trait Ranges: Send {
+    fn push(&mut self, text: &str);
+    fn pop(&mut self);
+    /// Begins the range of an op of the plan, inside that of its layer.
+    fn op(&mut self, index: usize);
+    /// The last op has ended.
+    fn ops_end(&mut self);
+    /// Begins the range of a replayed graph with the kernels of these ops.
+    fn graph(&mut self, ops: &[usize]);
+    fn as_any(&mut self) -> &mut dyn std::any::Any;
 }
 
 /// One thread's recorder. `Recorder::off()` records nothing.
@@ -24,6 +38,10 @@ pub struct Recorder {
     /// Records before this one have been forgotten by [`Recorder::clear`].
     cleared: u64,
     pub step: u64,
+    /// Whether the GPU is to tell what it does in this step.
+    pub gpu: bool,
+    /// Where layers and ops are told to NVIDIA's tools.
+    pub ranges: Option<Box<dyn Ranges>>,
 }
 
 impl fmt::Debug for Recorder {
@@ -36,7 +54,7 @@ impl fmt::Debug for Recorder {
 impl Recorder {
     /// A recorder that keeps nothing.
     pub fn off() -> Self {
-        Recorder { writer: None, hook: None, cleared: 0, step: 0 }
+        Recorder { writer: None, hook: None, cleared: 0, step: 0, gpu: false, ranges: None }
     }
 
     /// A recorder that keeps the last `capacity` records.
@@ -106,9 +124,9 @@ impl Recorder {
     /// A step of `stage` began at `begun_ns`: captures open here. Pair with
     /// [`Recorder::step_ends`].
     #[inline]
-    pub fn step_begins(&self, stage: Stage, begun_ns: u64) {
+    pub fn step_begins(&mut self, stage: Stage, begun_ns: u64) {
         if let Some(hook) = &self.hook {
-            hook.step_begins(stage, begun_ns);
+            self.gpu = hook.step_begins(stage, begun_ns);
         }
     }
 

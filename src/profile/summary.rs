@@ -2,9 +2,9 @@
 //! what the engine did when no op ran.
 
 pub mod findings;
+mod text;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
@@ -48,10 +48,13 @@ struct StageTimes {
 #[derive(Debug, Default)]
 pub struct Summary {
     ceiling: Option<Ceiling>,
+    /// Times of ops and kernels are projected, those of steps are the emulator's.
+    projected: bool,
     stages: BTreeMap<Stage, StageTimes>,
     ops: BTreeMap<(Stage, String, String), Entry>,
     layers: BTreeMap<(Stage, usize), Entry>,
-    kernels: BTreeMap<(String, String), Entry>,
+    kernels: BTreeMap<(Stage, String, String), Entry>,
+    gpu: Gpu,
     others: BTreeMap<&'static str, Entry>,
     requests: BTreeMap<&'static str, Entry>,
     /// To the first token: the whole and its parts.
@@ -63,12 +66,39 @@ pub struct Summary {
     last_end_ns: u64,
 }
 
+/// What a device told of itself.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gpu {
+    busy_ns: u64,
+    attributed_ns: u64,
+    idle_ns: [u64; 3],
+}
+
+/// Where a GPU idles within a step: until the host has queued its first kernel, because launches
+/// do not come fast enough, and until the host has noticed the end.
+const GPU_CAUSES: [&str; 3] =
+    ["before the first kernel", "between kernels", "after the last kernel"];
+
+impl Gpu {
+    fn json(&self, projected: bool) -> Value {
+        if self.busy_ns == 0 {
+            return Value::Null;
+        }
+        json!({
+            "busy_s": self.busy_ns as f64 * 1e-9,
+            "attributed_s": self.attributed_ns as f64 * 1e-9,
+            "attributed_share": self.attributed_ns as f64 / self.busy_ns as f64,
+            "times": if projected { "projected" } else { "measured" },
+        })
+    }
+}
+
 /// Step numbers kept in a summary.
 const NUMBERS: usize = 1000;
 
 impl Summary {
-    pub fn new(ceiling: Option<Ceiling>) -> Summary {
-        Summary { ceiling, ..Summary::default() }
+    pub fn new(ceiling: Option<Ceiling>, projected: bool) -> Summary {
+        Summary { ceiling, projected, ..Summary::default() }
     }
 
     pub fn op(&mut self, stage: Stage, info: &OpInfo, ns: u64, work: &Work) {
@@ -77,6 +107,13 @@ impl Summary {
         let times = self.stages.entry(stage).or_default();
         times.ops_ns += ns;
         times.work += *work;
+    }
+
+    /// Work of an op that ran within `info`.
+    pub fn fused(&mut self, stage: Stage, info: &OpInfo, work: &Work) {
+        let key = (stage, info.name.clone(), layers_as_star(&info.scope));
+        self.ops.entry(key).or_default().work += *work;
+        self.stages.entry(stage).or_default().work += *work;
     }
 
     pub fn layer(&mut self, stage: Stage, layer: usize, ns: u64) {
@@ -163,10 +200,21 @@ impl Summary {
         (*last, *most) = (value, value.max(*most));
     }
 
-    pub fn device(&mut self, event: Event, name: &str, op: Option<&OpInfo>, ns: u64) {
-        let name = if event == Event::Kernel { name } else { "copies and sets" };
-        let scope = op.map_or("unattributed".into(), |o| layers_as_star(&o.scope));
-        self.kernels.entry((name.to_owned(), scope)).or_default().add(ns, &Work::default());
+    /// A kernel or copy of a device, and the op that it is part of.
+    pub fn kernel(&mut self, stage: Stage, (name, op): (&str, &OpInfo), ns: u64, work: &Work) {
+        let place = format!("{} {}", op.name, layers_as_star(&op.scope)).trim_end().to_owned();
+        self.kernels.entry((stage, name.to_owned(), place)).or_default().add(ns, work);
+    }
+
+    /// Time that a device was busy, and whether it is known with what.
+    pub fn device_time(&mut self, ns: u64, attributed: bool) {
+        self.gpu.busy_ns += ns;
+        self.gpu.attributed_ns += if attributed { ns } else { 0 };
+    }
+
+    /// Where a device idled in a step: before its first kernel, between, after its last.
+    pub fn gpu_idle(&mut self, ns: [u64; 3]) {
+        self.gpu.idle_ns.iter_mut().zip(ns).for_each(|(sum, ns)| *sum += ns);
     }
 
     /// Numbers of the steps in it, at most the first thousand.
@@ -192,7 +240,12 @@ impl Summary {
         let within = ["scheduler: plan", "copy pages", "sampling", "scheduler: commit"];
         let named: f64 = within.iter().map(|n| other(n)).sum();
         let mut causes: Vec<(&'static str, f64)> = within.iter().map(|n| (*n, other(n))).collect();
-        causes.push(("launch gaps", forward - sum(&|s| s.ops_ns)));
+        let gaps = forward - sum(&|s| s.ops_ns);
+        let known = self.gpu.idle_ns.map(|ns| ns as f64 * 1e-9);
+        if self.gpu.busy_ns > 0 {
+            causes.extend(GPU_CAUSES.into_iter().zip(known));
+        }
+        causes.push(("launch gaps", gaps - known.iter().sum::<f64>()));
         causes.push(("rest of the step", steps - forward - named));
         let (no_work, commands) = (other("no work"), other("commands"));
         causes.push(("no work", no_work));
@@ -246,10 +299,11 @@ impl Summary {
             Value::Object(row)
         });
         let device_ns = self.kernels.values().map(|e| e.total_ns).sum();
-        let kernels = self.kernels.iter().map(|((name, scope), e)| {
+        let kernels = self.kernels.iter().map(|((stage, name, op), e)| {
             let mut row = self.entry(e, device_ns);
+            row.insert("stage".into(), json!(stage.name()));
             row.insert("kernel".into(), json!(name));
-            row.insert("module".into(), json!(scope));
+            row.insert("op".into(), json!(op));
             Value::Object(row)
         });
         let plain = |map: &BTreeMap<&'static str, Entry>| -> Map<String, Value> {
@@ -274,85 +328,13 @@ impl Summary {
             "ops": slowest_first(ops.collect()),
             "layers": layers.collect::<Vec<_>>(),
             "kernels": slowest_first(kernels.collect()),
+            "device": self.gpu.json(self.projected),
             "idle_by_cause_s": idle,
             "findings": findings::json(&self.findings()),
             "requests": plain(&self.requests),
             "time_to_first_token": self.ttft_json(),
             "counters": counters,
         })
-    }
-
-    /// The tables for a person.
-    pub fn text(&self) -> String {
-        let mut text = String::new();
-        for (stage, s) in &self.stages {
-            let mean = s.steps.seconds() / s.steps.count.max(1) as f64 * 1e3;
-            let _ = writeln!(
-                text,
-                "{}: {} steps, {} tokens, {:.3} ms a step, {:.1} % of it in ops",
-                stage.name(),
-                s.steps.count,
-                s.tokens,
-                mean,
-                100.0 * s.ops_ns as f64 / s.steps.total_ns.max(1) as f64
-            );
-            self.text_ops(&mut text, *stage, s.ops_ns);
-        }
-        if self.window() > 0.0 {
-            let _ = write!(text, "when no op ran, of {:.3} ms:", self.window() * 1e3);
-            for (cause, seconds) in self.idle().into_iter().filter(|c| c.1 > 0.0) {
-                let _ = write!(text, " {cause} {:.3} ms;", seconds * 1e3);
-            }
-            text.pop();
-            text.push('\n');
-        }
-        for (i, finding) in self.findings().iter().enumerate() {
-            let _ = writeln!(text, "{}. {}", i + 1, finding.text);
-        }
-        if self.ttft.count > 0 {
-            let count = self.ttft.count as f64;
-            let mean = self.ttft.seconds() * 1e3 / count;
-            let _ = write!(text, "to the first token, {count} requests, {mean:.3} ms:");
-            for (name, entry) in &self.parts {
-                let _ = write!(text, " {name} {:.3} ms;", entry.seconds() * 1e3 / count);
-            }
-            text.pop();
-            text.push('\n');
-        }
-        text
-    }
-
-    fn text_ops(&self, text: &mut String, stage: Stage, whole_ns: u64) {
-        let mut rows: Vec<_> = self.ops.iter().filter(|(k, _)| k.0 == stage).collect();
-        if rows.is_empty() {
-            return;
-        }
-        rows.sort_by_key(|(_, e)| std::cmp::Reverse(e.total_ns));
-        let _ = writeln!(
-            text,
-            "  {:<44} {:>7} {:>11} {:>10} {:>7} {:>10} {:>8}",
-            "op", "count", "total ms", "mean us", "share", "floor us", "ceiling"
-        );
-        for ((_, op, scope), e) in rows.into_iter().take(16) {
-            let mean = e.seconds() * 1e6 / e.count.max(1) as f64;
-            let floor = self.ceiling.as_ref().filter(|_| e.work != Work::default());
-            let floor = floor.map(|c| e.work.floor(c) * 1e6 / e.count.max(1) as f64);
-            let (floor, share) = match floor {
-                Some(f) if mean > 0.0 => (format!("{f:.1}"), format!("{:.1} %", 100.0 * f / mean)),
-                _ => ("-".into(), "-".into()),
-            };
-            let _ = writeln!(
-                text,
-                "  {:<44} {:>7} {:>11.3} {:>10.1} {:>5.1} % {:>10} {:>8}",
-                format!("{op} {scope}"),
-                e.count,
-                e.seconds() * 1e3,
-                mean,
-                100.0 * e.total_ns as f64 / whole_ns.max(1) as f64,
-                floor,
-                share
-            );
-        }
     }
 }
 

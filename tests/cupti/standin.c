@@ -3,6 +3,7 @@
  * stand in CUDA 13's records. */
 #include "layout.h"
 
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 typedef void (*request_fn)(uint8_t **, size_t *, size_t *);
 typedef void (*complete_fn)(void *, uint32_t, uint8_t *, size_t, size_t);
 
+/* Records come from one thread and are flushed by another. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static request_fn request;
 static complete_fn complete;
 static uint64_t (*clock_fn)(void);
@@ -19,8 +22,9 @@ static size_t dropped;
 static uint32_t enabled[64];
 static int refuse; /* status of every enable */
 static uint32_t version = CUPTI_API_VERSION;
-static uint64_t external[16];
-static int depth;
+/* Pushed ids are each thread's own. */
+static _Thread_local uint64_t external[16];
+static _Thread_local int depth;
 /* Sizes of the records in the buffer, in order: newer libraries have longer ones. */
 static size_t sizes[65536];
 static size_t records, extra;
@@ -100,7 +104,9 @@ static void deliver(void) {
 }
 
 int cuptiActivityFlushAll(uint32_t flag) {
+  pthread_mutex_lock(&lock);
   if (flag & CUPTI_FLUSH_FORCED) deliver();
+  pthread_mutex_unlock(&lock);
   return 0;
 }
 
@@ -131,7 +137,9 @@ static void put64(uint8_t *r, size_t at, uint64_t v) { memcpy(r + at, &v, 8); }
 
 /* What a driver call on this thread does: the external record, then the call's. */
 void standin_call(uint32_t correlation) {
+  if (!clock_fn) return;
   uint64_t now = clock_fn();
+  pthread_mutex_lock(&lock);
   if (depth > 0) {
     uint8_t *e = room(CUPTI_KIND_EXTERNAL, CUPTI_EXTERNAL_SIZE);
     if (e) {
@@ -146,12 +154,17 @@ void standin_call(uint32_t correlation) {
     put64(a, CUPTI_API_END, clock_fn());
     put32(a, CUPTI_API_CORRELATION, correlation);
   }
+  pthread_mutex_unlock(&lock);
 }
 
 void standin_kernel(const char *name, uint64_t start, uint64_t end, uint32_t stream,
                     uint32_t correlation, uint32_t graph, uint64_t node) {
+  pthread_mutex_lock(&lock);
   uint8_t *k = room(CUPTI_KIND_KERNEL, CUPTI_KERNEL_SIZE);
-  if (!k) return;
+  if (!k) {
+    pthread_mutex_unlock(&lock);
+    return;
+  }
   uint16_t registers = 168;
   memcpy(k + CUPTI_KERNEL_REGISTERS, &registers, 2);
   put64(k, CUPTI_KERNEL_START, start);
@@ -168,28 +181,41 @@ void standin_kernel(const char *name, uint64_t start, uint64_t end, uint32_t str
   put64(k, CUPTI_KERNEL_NAME, (uint64_t)(uintptr_t)name);
   put64(k, CUPTI_KERNEL_GRAPH_NODE, node);
   put32(k, CUPTI_KERNEL_GRAPH, graph);
+  pthread_mutex_unlock(&lock);
 }
 
-void standin_memory(int set, uint64_t bytes, uint64_t start, uint64_t end, uint32_t stream,
+/* `what`: 0 a copy to the device, 1 a memset, 2 a copy to the host. */
+void standin_memory(int what, uint64_t bytes, uint64_t start, uint64_t end, uint32_t stream,
                     uint32_t correlation) {
+  int set = what == 1;
+  pthread_mutex_lock(&lock);
   uint8_t *m = set ? room(CUPTI_KIND_MEMSET, CUPTI_MEMSET_SIZE)
                    : room(CUPTI_KIND_MEMCPY, CUPTI_MEMCPY_SIZE);
-  if (!m) return;
-  if (!set) m[CUPTI_MEMCPY_DIRECTION] = 1;
+  if (!m) {
+    pthread_mutex_unlock(&lock);
+    return;
+  }
+  if (!set) m[CUPTI_MEMCPY_DIRECTION] = what == 2 ? 2 : 1;
   put64(m, set ? CUPTI_MEMSET_BYTES : CUPTI_MEMCPY_BYTES, bytes);
   put64(m, set ? CUPTI_MEMSET_START : CUPTI_MEMCPY_START, start);
   put64(m, set ? CUPTI_MEMSET_END : CUPTI_MEMCPY_END, end);
   put32(m, set ? CUPTI_MEMSET_STREAM : CUPTI_MEMCPY_STREAM, stream);
   put32(m, set ? CUPTI_MEMSET_CORRELATION : CUPTI_MEMCPY_CORRELATION, correlation);
+  pthread_mutex_unlock(&lock);
 }
 
 void standin_sync(uint64_t start, uint64_t end, uint32_t stream, uint32_t correlation) {
+  pthread_mutex_lock(&lock);
   uint8_t *s = room(CUPTI_KIND_SYNCHRONIZATION, CUPTI_SYNC_SIZE);
-  if (!s) return;
+  if (!s) {
+    pthread_mutex_unlock(&lock);
+    return;
+  }
   put64(s, CUPTI_SYNC_START, start);
   put64(s, CUPTI_SYNC_END, end);
   put32(s, CUPTI_SYNC_STREAM, stream);
   put32(s, CUPTI_SYNC_CORRELATION, correlation);
+  pthread_mutex_unlock(&lock);
 }
 
 /* A record of a kind that no version has. */

@@ -9,6 +9,7 @@ use crate::engine::core::simple_request;
 use crate::engine::params::SamplingParams;
 use crate::engine::request::{FinishReason, LogprobOptions, Update};
 use crate::error::Result;
+use crate::profile::recorder::Recorder;
 
 /// An engine, and how requests are to be sampled.
 pub struct EngineSubject {
@@ -36,6 +37,11 @@ impl EngineSubject {
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Puts another recorder in and gives back the one that was there.
+    pub fn swap_recorder(&mut self, recorder: Recorder) -> Recorder {
+        std::mem::replace(&mut self.engine.recorder, recorder)
     }
 
     fn read(&mut self, update: &Update, out: &mut Stepped) {

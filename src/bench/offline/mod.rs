@@ -5,5 +5,6 @@
 //! - [`row`]: results as JSON and text.
 
 pub mod engine;
+pub mod profile;
 pub mod row;
 pub mod run;

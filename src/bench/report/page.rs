@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::axis::short;
 use super::charts;
 use super::plot::escape;
+use super::timeline;
 
 /// Colours, light and dark. The eight series colours keep their distance under the common kinds
 /// of colour blindness.
@@ -61,8 +62,9 @@ th:first-child, td:first-child { text-align: left; }
 details { margin-top: 8px; } code { font-size: 13px; overflow-wrap: anywhere; }
 ";
 
-/// A whole page of `rows`; `title` stands at its top, `about` says where they are from.
-pub fn page(title: &str, about: &str, rows: &[Value]) -> String {
+/// A whole page of `rows` and `traces` (name and content); `title` stands at its top, `about` says
+/// where they are from.
+pub fn page(title: &str, about: &str, rows: &[Value], traces: &[(String, Value)]) -> String {
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -71,6 +73,13 @@ pub fn page(title: &str, about: &str, rows: &[Value]) -> String {
         escape(title),
         escape(about)
     );
+    for (name, trace) in traces {
+        html.push_str(&timeline::sections(name, trace));
+    }
+    if rows.is_empty() {
+        html.push_str("</body></html>\n");
+        return html;
+    }
     html.push_str("<h2>Results</h2>\n");
     for (kind, columns) in TABLES {
         table(&mut html, rows, kind, columns);
@@ -257,7 +266,7 @@ mod tests {
                 { "name": "run_spread", "status": "warn", "note": "one run" },
                 { "name": "build", "status": "pass", "note": "" }] },
         });
-        let html = page("a <title>", "b", &[row]);
+        let html = page("a <title>", "b", &[row], &[]);
         for outside in ["http://", "https://", "<script", "<link", "@import", "url("] {
             assert!(!html.contains(outside), "{outside}");
         }

@@ -1,6 +1,7 @@
 //! `pacer bench-one-batch-server`: one batch through a running server.
 
 mod explain;
+mod profile;
 mod prompts;
 mod sweep;
 
@@ -41,7 +42,7 @@ choice! {
 #[argh(help_triggers("--help"))]
 #[argh(note = "Flags and keys as SGLang's bench_one_batch_server. The batch goes as one request, \
     its prompts as token ids. Not there: LoRA, images, the data sets mmmu and longbench_v2, \
-    --profile; --input-len-step-percentage and --parallel-batch, which do nothing in SGLang \
+    --input-len-step-percentage and --parallel-batch, which do nothing in SGLang \
     either. Exit codes: 0 done, 1 failed, 2 usage, 4 not valid (--strict), 130 interrupted.")]
 pub struct BenchOneBatchServer {
     /// name copied into each row (default default)
@@ -175,6 +176,34 @@ pub struct BenchOneBatchServer {
     #[argh(option, arg_name = "SECONDS", default = "3600.0", from_str_fn(positive))]
     pub request_timeout: f64,
 
+    /// run each case once more with a profile on the server; these runs give no rows
+    #[argh(switch)]
+    pub profile: bool,
+
+    /// what to record: CPU, GPU, MEM, CUDA_PROFILER, a list (default CPU GPU)
+    #[argh(option, arg_name = "NAME")]
+    pub profile_activities: Vec<String>,
+
+    /// number of the server's step to begin with (default: the next)
+    #[argh(option, arg_name = "N", from_str_fn(whole::<0, { 1 << 30 }>))]
+    pub profile_start_step: Option<usize>,
+
+    /// steps to record, of each stage with --profile-by-stage (default 5)
+    #[argh(option, arg_name = "N", default = "5", from_str_fn(whole::<1, { 1 << 30 }>))]
+    pub profile_steps: usize,
+
+    /// prefill and decode steps in files of their own
+    #[argh(switch)]
+    pub profile_by_stage: bool,
+
+    /// beginning of the files' names, before bs-B-il-I (default: none)
+    #[argh(option, arg_name = "NAME")]
+    pub profile_prefix: Option<String>,
+
+    /// folder for the files, on the server (default: the server's own)
+    #[argh(option, arg_name = "PATH")]
+    pub profile_output_dir: Option<String>,
+
     /// JSON Lines file that a row is appended to after each case; empty for none (default
     /// result.jsonl)
     #[argh(option, arg_name = "PATH", default = "String::from(\"result.jsonl\")")]
@@ -237,7 +266,10 @@ impl Run for BenchOneBatchServer {
         }
         up?;
         let mut sweep = Sweep::new(&self, target, &interrupt)?;
-        let result = sweep.all(&mut file);
+        let mut result = sweep.all(&mut file);
+        if result.is_ok() && self.profile {
+            result = sweep.profiles();
+        }
         let (rows, timelines) =
             (std::mem::take(&mut sweep.rows), std::mem::take(&mut sweep.timelines));
         // The static ways run alone on the machine.

@@ -29,8 +29,8 @@ const SAFE_VOCAB: usize = 10_000;
 
 /// The cases of a command line, one after another.
 pub struct Sweep<'a> {
-    flags: &'a BenchOneBatchServer,
-    target: Target,
+    pub(super) flags: &'a BenchOneBatchServer,
+    pub(super) target: Target,
     interrupt: &'a Interrupt,
     model: String,
     prompts: Prompts<'a>,
@@ -97,13 +97,8 @@ impl<'a> Sweep<'a> {
                 }
             }
         }
-        for &batch_size in &flags.batch_size {
-            for &input_len in &flags.input_len {
-                for &output_len in &flags.output_len {
-                    let case = Case { batch_size, input_len, output_len };
-                    self.case(case, file)?;
-                }
-            }
+        for case in self.cases() {
+            self.case(case, file)?;
         }
         match self.rows.is_empty() {
             true => Err(Error::limit("no case of the sweep fits; see the messages above")),
@@ -111,7 +106,21 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    fn say(&self, line: &str) -> Result<()> {
+    /// Every combination, in SGLang's order.
+    pub(super) fn cases(&self) -> Vec<Case> {
+        let flags = self.flags;
+        let mut cases = Vec::new();
+        for &batch_size in &flags.batch_size {
+            for &input_len in &flags.input_len {
+                for &output_len in &flags.output_len {
+                    cases.push(Case { batch_size, input_len, output_len });
+                }
+            }
+        }
+        cases
+    }
+
+    pub(super) fn say(&self, line: &str) -> Result<()> {
         if self.flags.json {
             out::note(line);
             return Ok(());
@@ -120,7 +129,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// The prompts of the next batch, or why it does not fit.
-    fn fitting(&mut self, case: Case) -> Result<std::result::Result<Vec<Vec<u32>>, String>> {
+    pub(super) fn fitting(&mut self, case: Case) -> Result<std::result::Result<Vec<Vec<u32>>, String>> {
         // Known lengths are judged before so many tokens are made.
         let known = self.prompts.known_lengths(case);
         if let Some(why) = known.and_then(|lengths| self.misfit(case, &lengths)) {
@@ -195,7 +204,7 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    fn measure(&self, prompts: &[Vec<u32>], output_len: usize) -> Result<Figures> {
+    pub(super) fn measure(&self, prompts: &[Vec<u32>], output_len: usize) -> Result<Figures> {
         self.flush();
         if self.flags.cache_hit_rate > 0.0 {
             let cut =

@@ -104,7 +104,14 @@ impl Loaded for CpuLoaded {
         let mut run = Run { model: &self.model, state: &mut self.state, batch };
         let mut start = recorder.now();
         for planned in &self.model.steps {
-            run.step(*planned);
+            if let Some(ranges) = &mut recorder.ranges {
+                let (Step::One(index) | Step::AddNorm(index)) = *planned;
+                ranges.op(index);
+                run.step(*planned);
+                ranges.pop();
+            } else {
+                run.step(*planned);
+            }
             let end = recorder.now();
             match *planned {
                 Step::One(index) => recorder.record(Event::Op, index as u32, step, start, end),
@@ -115,6 +122,9 @@ impl Loaded for CpuLoaded {
                 }
             }
             start = end;
+        }
+        if let Some(ranges) = &mut recorder.ranges {
+            ranges.ops_end();
         }
         recorder.record(Event::Step, step as u32, batch.tokens.len() as u64, begin, start);
         Ok(())

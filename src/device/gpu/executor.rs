@@ -10,12 +10,14 @@ use super::kernels::{Kernel, Kernels};
 use super::launch::{Launchable, Step};
 use super::memory::Memory;
 use super::ops::Prepared;
+use super::trace::{self, Node, Queued, StepTrace, Tracer};
 use crate::device::check::check_batch;
 use crate::device::{Batch, Limits, Loaded, MemoryUse};
 use crate::error::{Error, Result};
 use crate::model::cost::Storage;
 use crate::model::plan::{Plan, View};
-use crate::profile::recorder::{Event, Recorder};
+use crate::profile::gpu::{self, GpuTrace};
+use crate::profile::recorder::{Event, Ranges, Recorder};
 use crate::types::Dtype;
 
 /// Copies one page to another in every layer.
@@ -48,6 +50,9 @@ pub struct GpuLoaded {
     stream: Stream,
     driver: Arc<dyn Driver>,
     logit_rows: usize,
+    /// Number of the last step.
+    steps: u32,
+    tracer: Arc<Tracer>,
     matrix_bytes: Box<dyn Fn(usize) -> u64 + Send>,
 }
 
@@ -64,7 +69,20 @@ impl GpuLoaded {
         let bytes: Vec<u64> =
             parts.plan.matrices.iter().map(|m| (m.rows * m.cols * 2) as u64).collect();
         let matrix_bytes = Box::new(move |id: usize| bytes.get(id).copied().unwrap_or(0));
-        Ok(GpuLoaded { graphs, parts, memory, stream, driver, logit_rows: 0, matrix_bytes })
+        let fused = parts.ops.iter().map(|p| (p.first, p.count)).collect();
+        let tracer = Arc::new(Tracer::new(Arc::clone(&driver), fused));
+        let logit_rows = 0;
+        Ok(GpuLoaded {
+            graphs,
+            parts,
+            memory,
+            stream,
+            driver,
+            logit_rows,
+            steps: 0,
+            tracer,
+            matrix_bytes,
+        })
     }
 
     /// Captures a decode step of `size` sequences.
@@ -75,20 +93,23 @@ impl GpuLoaded {
         let counts = graphs::counts(size, self.parts.limits.context);
         let (parts, driver, stream) = (&self.parts, &*self.driver, self.stream);
         self.graphs.capture(size, stream, &mut |nodes| {
-            launch_all(parts, driver, stream, counts, Some(nodes))
-        })
+            let step = Step { nodes: Some(nodes), ..Step::new(driver, stream, counts) };
+            launch_all(parts, step, None)
+        })?;
+        self.tracer.graph(self.graphs.list.last().map(|c| c.nodes.clone()).unwrap_or_default());
+        Ok(())
     }
 
     /// Captured steps: size, and each node with the op of the plan that it belongs to.
-    pub fn graph_table(&self) -> impl Iterator<Item = (usize, &[(u64, usize)])> {
+    pub fn graph_table(&self) -> impl Iterator<Item = (usize, &[Node])> {
         self.graphs.list.iter().map(|c| (c.size, c.nodes.as_slice()))
     }
 
     /// The plan's op that node `handle` of a captured step belongs to: scope and layer.
     pub fn node_op(&self, handle: u64) -> Option<&crate::model::plan::PlannedOp> {
         let nodes = self.graphs.list.iter().flat_map(|c| &c.nodes);
-        let (_, op) = nodes.into_iter().find(|(node, _)| *node == handle)?;
-        self.parts.plan.ops.get(*op)
+        let node = nodes.into_iter().find(|n| n.handle == handle)?;
+        self.parts.plan.ops.get(node.owner as usize)
     }
 
     /// Kernels that a step launches without a graph.
@@ -124,20 +145,45 @@ impl GpuLoaded {
         Ok(bytes.chunks_exact(size).map(number).collect())
     }
 
-    fn run(&mut self, batch: &Batch) -> Result<()> {
+    fn run(
+        &mut self,
+        batch: &Batch,
+        mut trace: Option<&mut StepTrace>,
+        ranges: &mut Option<Box<dyn Ranges>>,
+    ) -> Result<()> {
         let sequences = batch.spans.len();
         let decode = batch.spans.iter().all(|s| s.len == 1) && batch.logit_rows.len() == sequences;
-        let graph = if decode { self.graphs.find(sequences) } else { None };
-        let pad = graph.map_or(0, |g| g.size);
+        let split = trace.as_ref().is_some_and(|t| t.splits_graphs());
+        let graph = if decode && !split { self.graphs.find(sequences) } else { None };
+        let pad = graph.map_or(0, |g| g.1.size);
         let (parts, driver, stream) = (&self.parts, &*self.driver, self.stream);
-        let counts = parts.inputs.send(driver, stream, batch, pad)?;
+        let counts = parts.inputs.send(driver, stream, batch, pad, trace.as_deref_mut())?;
         match graph {
-            Some(graph) => self.graphs.launch(graph, stream)?,
-            None => launch_all(parts, driver, stream, counts, None)?,
+            Some((index, graph)) => {
+                if let Some(ranges) = ranges {
+                    let ops: Vec<usize> = graph.nodes.iter().map(|n| n.owner as usize).collect();
+                    ranges.graph(&ops);
+                }
+                let what = Queued::Graph(index);
+                trace::around(trace.as_deref_mut(), stream, gpu::GRAPH, what, &mut || {
+                    self.graphs.launch(graph, stream)
+                })?;
+                if let Some(ranges) = ranges {
+                    ranges.pop();
+                }
+            }
+            None => {
+                let trace = trace.as_deref_mut();
+                let ranges = ranges.as_deref_mut();
+                launch_all(parts, Step { trace, ..Step::new(driver, stream, counts) }, ranges)?;
+            }
         }
         let bytes = batch.logit_rows.len() * parts.plan.vocab_size * 4;
         if bytes > 0 {
-            driver.download_async(parts.logits, 0, parts.logits_at, bytes, stream)?;
+            let what = Queued::Copy { bytes: bytes as u64, to_host: true };
+            trace::around(trace, stream, gpu::OUTPUT, what, &mut || {
+                driver.download_async(parts.logits, 0, parts.logits_at, bytes, stream)
+            })?;
         }
         Ok(())
     }
@@ -146,22 +192,29 @@ impl GpuLoaded {
 /// Queues every kernel of a step.
 fn launch_all(
     parts: &Parts,
-    driver: &dyn Driver,
-    stream: Stream,
-    counts: Counts,
-    nodes: Option<&mut Vec<(u64, usize)>>,
+    mut step: Step<'_>,
+    mut ranges: Option<&mut (dyn Ranges + 'static)>,
 ) -> Result<()> {
-    let mut step = Step { driver, stream, counts, op: 0, nodes };
+    step.op = gpu::ANGLES as usize;
     for angles in &parts.angles {
         angles.launch(&mut step)?;
     }
     for prepared in &parts.ops {
         step.op = prepared.first;
+        if let Some(ranges) = &mut ranges {
+            ranges.op(prepared.first);
+        }
         let planned = &parts.plan.ops[prepared.first];
         prepared
             .op
             .launch(&mut step)
             .map_err(|e| e.context(format!("{} ({})", planned.scope, planned.op.name())))?;
+        if let Some(ranges) = &mut ranges {
+            ranges.pop();
+        }
+    }
+    if let Some(ranges) = ranges {
+        ranges.ops_end();
     }
     Ok(())
 }
@@ -171,9 +224,14 @@ impl Loaded for GpuLoaded {
         let begin = recorder.now();
         check_batch(batch, &self.parts.limits, self.parts.plan.vocab_size)?;
         self.logit_rows = batch.logit_rows.len();
-        let launched = self.run(batch);
+        self.steps = recorder.step as u32;
+        let mut trace = self.tracer.step(recorder);
+        let launched = self.run(batch, trace.as_mut(), &mut recorder.ranges);
         // Waited for even after a refusal: the next step writes what this one's copy reads.
         self.driver.synchronize(self.stream)?;
+        if let Some(trace) = trace {
+            trace.finish();
+        }
         launched?;
         let step = recorder.step;
         recorder.record(Event::Step, step as u32, batch.tokens.len() as u64, begin, recorder.now());
@@ -213,7 +271,9 @@ impl Loaded for GpuLoaded {
             head_dim: kv.head_dim as u32,
         };
         let (driver, stream) = (&*self.driver, self.stream);
-        let mut step = Step { driver, stream, counts: Counts::default(), op: 0, nodes: None };
+        let mut trace = self.tracer.pages(self.steps + 1);
+        let mut step = Step::new(driver, stream, Counts::default());
+        (step.op, step.trace) = (gpu::PAGES as usize, trace.as_mut());
         step.run(&copy.kernel, [kv.layers as u32, kv.kv_heads as u32, 2], &params)
     }
 
@@ -223,6 +283,11 @@ impl Loaded for GpuLoaded {
 
     fn storage(&self) -> Storage<'_> {
         Storage { matrix_bytes: &*self.matrix_bytes, kv_element: 2, activation_element: 2 }
+    }
+
+    fn gpu_trace(&self) -> Option<Arc<dyn GpuTrace>> {
+        let tracer: Arc<Tracer> = Arc::clone(&self.tracer);
+        Some(tracer)
     }
 
     fn weight_dtype(&self) -> Dtype {

@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use super::driver::{Driver, GraphExec, Stream};
+use super::driver::{Driver, GraphExec, Result as DriverResult, Stream};
 use super::inputs::Counts;
+use super::trace::Node;
 use crate::error::Result;
 
 /// A captured step.
@@ -14,7 +15,7 @@ pub struct Captured {
     pub size: usize,
     exec: GraphExec,
     /// Each kernel node with the op of the plan that it belongs to.
-    pub nodes: Vec<(u64, usize)>,
+    pub nodes: Vec<Node>,
 }
 
 /// All captured steps, by size.
@@ -57,7 +58,7 @@ impl Graphs {
         &mut self,
         size: usize,
         stream: Stream,
-        launch: &mut dyn FnMut(&mut Vec<(u64, usize)>) -> Result<()>,
+        launch: &mut dyn FnMut(&mut Vec<Node>) -> Result<()>,
     ) -> Result<()> {
         let mut nodes = Vec::new();
         self.driver.begin_capture(stream)?;
@@ -72,16 +73,16 @@ impl Graphs {
     }
 
     /// The smallest captured step that holds `sequences`.
-    pub fn find(&self, sequences: usize) -> Option<&Captured> {
-        self.list.iter().find(|c| c.size >= sequences)
+    pub fn find(&self, sequences: usize) -> Option<(usize, &Captured)> {
+        self.list.iter().enumerate().find(|(_, c)| c.size >= sequences)
     }
 
     /// Queues a captured step.
     ///
     /// # Errors
     /// If the driver refuses it.
-    pub fn launch(&self, captured: &Captured, stream: Stream) -> Result<()> {
-        Ok(self.driver.launch_graph(captured.exec, stream)?)
+    pub fn launch(&self, captured: &Captured, stream: Stream) -> DriverResult<()> {
+        self.driver.launch_graph(captured.exec, stream)
     }
 }
 

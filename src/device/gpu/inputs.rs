@@ -5,8 +5,10 @@
 use super::abi;
 use super::driver::{DevicePtr, Driver, Pinned, Stream, pinned_bytes};
 use super::memory::{Memory, Purpose};
+use super::trace::{self, Queued, StepTrace};
 use crate::device::{Batch, Limits};
 use crate::error::Result;
+use crate::profile::gpu::INPUT;
 
 /// How many of each a step has; grids follow from them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -128,12 +130,16 @@ impl Inputs {
         stream: Stream,
         batch: &Batch<'_>,
         pad: usize,
+        trace: Option<&mut StepTrace>,
     ) -> Result<Counts> {
         // SAFETY: every step waits for its stream before it returns, so no copy is queued.
         let block = unsafe { pinned_bytes(self.host) };
         let counts = fill(block, &self.places, self.tiling, self.page_size, batch, pad);
         let bytes = self.places.pages + batch.pages.len() * 4;
-        driver.upload_async(self.device, self.host, 0, bytes, stream)?;
+        let what = Queued::Copy { bytes: bytes as u64, to_host: false };
+        trace::around(trace, stream, INPUT, what, &mut || {
+            driver.upload_async(self.device, self.host, 0, bytes, stream)
+        })?;
         Ok(counts)
     }
 }

@@ -7,9 +7,11 @@ use super::inputs::{Counts, Inputs};
 use super::kernels::{Kernel, Kernels};
 use super::memory::Memory;
 use super::registry::param_bytes;
+use super::trace::{self, Node, Queued, StepTrace};
 use crate::device::Limits;
 use crate::error::Result;
 use crate::model::plan::{Plan, Rows, View};
+use crate::profile::gpu::Owner;
 
 /// An op that has its kernels, addresses and geometry, and launches for any number of rows.
 pub trait Launchable: Send {
@@ -103,10 +105,16 @@ pub struct Step<'a> {
     /// Index in the plan of the op being launched.
     pub op: usize,
     /// The graph being captured: its kernels' nodes with the ops that they belong to.
-    pub nodes: Option<&'a mut Vec<(u64, usize)>>,
+    pub nodes: Option<&'a mut Vec<Node>>,
+    /// Who wants to know what is launched.
+    pub trace: Option<&'a mut StepTrace>,
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
+    pub fn new(driver: &'a dyn Driver, stream: Stream, counts: Counts) -> Step<'a> {
+        Step { driver, stream, counts, op: 0, nodes: None, trace: None }
+    }
+
     /// Rows of a tensor in this step.
     pub fn rows(&self, rows: Rows) -> u32 {
         match rows {
@@ -146,11 +154,15 @@ impl Step<'_> {
             programmatic: kernel.programmatic,
             params: param_bytes(params),
         };
-        self.driver.launch(&launch, self.stream)?;
+        let (driver, stream, owner) = (self.driver, self.stream, self.op as Owner);
+        let what = Queued::Kernel(kernel.symbol, &launch);
+        trace::around(self.trace.as_deref_mut(), stream, owner, what, &mut || {
+            driver.launch(&launch, stream)
+        })?;
         if let Some(nodes) = &mut self.nodes
-            && let Some(node) = self.driver.captured_node(self.stream)?
+            && let Some(handle) = self.driver.captured_node(self.stream)?
         {
-            nodes.push((node, self.op));
+            nodes.push(Node { handle, owner, kernel: kernel.symbol });
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ mod memory;
 mod ops;
 pub mod quant;
 pub mod registry;
+mod trace;
 pub mod turns;
 mod weights;
 

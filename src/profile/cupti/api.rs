@@ -139,6 +139,26 @@ impl Api {
         &self.functions
     }
 
+    /// What this thread launches until [`Api::pop`] belongs to `own`.
+    pub fn push(&self, own: u64) {
+        // SAFETY: numbers are passed by value.
+        unsafe { (self.functions.push_external)(layout::EXTERNAL_CUSTOM0 as u32, own) };
+    }
+
+    pub fn pop(&self) {
+        let mut last = 0;
+        // SAFETY: `last` may be written to.
+        unsafe { (self.functions.pop_external)(layout::EXTERNAL_CUSTOM0 as u32, &mut last) };
+    }
+
+    /// Asks for the buffers that are complete; `all` also for others, whose unfinished records
+    /// then have no times. They come by callback.
+    pub fn flush(&self, all: bool) -> Status {
+        let flag = if all { layout::FLUSH_FORCED as u32 } else { 0 };
+        // SAFETY: a flag is passed by value.
+        unsafe { (self.functions.flush_all)(flag) }
+    }
+
     /// Makes an error of a status that is not 0.
     pub fn check(&self, what: &str, status: Status) -> Result<()> {
         if status == 0 {

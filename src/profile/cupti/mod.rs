@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::api::Api;
 pub use self::records::{Activity, Kernel, Span};
@@ -29,6 +29,9 @@ use crate::error::{Error, Kind, Result};
 /// and counts them.
 const BUFFER: usize = 1 << 20;
 const BUFFERS: u64 = 64;
+
+/// Launches whose owner is remembered at least; no record comes so many launches late.
+const REMEMBERED: u32 = 1 << 18;
 
 /// Full buffers; CUPTI's callbacks have no argument of ours, so they are the process's.
 static FULL: Mutex<Vec<Buffer>> = Mutex::new(Vec::new());
@@ -91,7 +94,7 @@ const KINDS: [usize; 6] = [
 
 /// CUPTI in use. There is at most one at a time.
 pub struct Collector {
-    api: Api,
+    api: Arc<Api>,
     enabled: Vec<usize>,
     /// External id of each correlation id seen.
     external: HashMap<u32, u64>,
@@ -107,6 +110,10 @@ pub struct Joined {
     pub activity: Activity,
     /// What was pushed when it was launched, or what its graph node stands for.
     pub own: Option<u64>,
+    /// What was pushed when it, or the graph it is part of, was launched; and what its node
+    /// stands for.
+    pub launch: Option<u64>,
+    pub node: Option<u64>,
     /// Index into [`Collector::texts`], for kernels.
     pub name: u32,
 }
@@ -138,7 +145,7 @@ impl Collector {
     }
 
     fn open(places: &[PathBuf]) -> Result<Collector> {
-        let api = Api::open(places)?;
+        let api = Arc::new(Api::open(places)?);
         let f = api.functions();
         // SAFETY: the callbacks live for ever. The clock comes before any kind is enabled.
         let clock = unsafe { (f.register_clock)(monotonic) };
@@ -163,20 +170,16 @@ impl Collector {
         Ok(collector)
     }
 
-    pub fn api(&self) -> &Api {
+    pub fn api(&self) -> &Arc<Api> {
         &self.api
     }
 
-    /// What this thread launches until [`Collector::pop`] belongs to `own`.
     pub fn push(&self, own: u64) {
-        // SAFETY: numbers are passed by value.
-        unsafe { (self.api.functions().push_external)(layout::EXTERNAL_CUSTOM0 as u32, own) };
+        self.api.push(own);
     }
 
     pub fn pop(&self) {
-        let mut last = 0;
-        // SAFETY: `last` may be written to.
-        unsafe { (self.api.functions().pop_external)(layout::EXTERNAL_CUSTOM0 as u32, &mut last) };
+        self.api.pop();
     }
 
     /// Node `node` of a graph runs `own`, whenever it is replayed.
@@ -189,10 +192,7 @@ impl Collector {
     /// # Errors
     /// What CUPTI reports; what came before is lost with it, and said so by its count.
     pub fn take(&mut self, flush: bool) -> Result<Taken> {
-        let flag = if flush { layout::FLUSH_FORCED as u32 } else { 0 };
-        // SAFETY: a flag is passed by value; buffers come back by callback.
-        let status = unsafe { (self.api.functions().flush_all)(flag) };
-        self.api.check("flushing", status)?;
+        self.api.check("flushing", self.api.flush(flush))?;
         let buffers = std::mem::take(&mut *full());
         let mut taken = Taken::default();
         let mut activities = Vec::new();
@@ -213,6 +213,7 @@ impl Collector {
                 activity => taken.records.push(self.join(activity)),
             }
         }
+        self.forget();
         // CUPTI counts what it could not write for want of a buffer; should it not, we do.
         taken.dropped = self.dropped().max(REFUSED.swap(0, Ordering::Relaxed));
         Ok(taken)
@@ -241,6 +242,14 @@ impl Collector {
         }
     }
 
+    /// Drops what launches long past were pushed under; correlation ids count upwards.
+    fn forget(&mut self) {
+        if self.external.len() > 2 * REMEMBERED as usize {
+            let newest = self.external.keys().copied().max().unwrap_or(0);
+            self.external.retain(|id, _| *id >= newest.saturating_sub(REMEMBERED));
+        }
+    }
+
     fn join(&mut self, activity: Activity) -> Joined {
         let (span, node) = match &activity {
             Activity::Kernel(k) => (k.span, k.graph_node),
@@ -249,13 +258,14 @@ impl Collector {
             }
             Activity::External { .. } | Activity::Other(_) => (Span::default(), 0),
         };
-        let of_node = self.nodes.get(&node).filter(|_| node != 0);
-        let own = of_node.or_else(|| self.external.get(&span.correlation)).copied();
+        let node = self.nodes.get(&node).filter(|_| node != 0).copied();
+        let launch = self.external.get(&span.correlation).copied();
+        let own = node.or(launch);
         let name = match &activity {
             Activity::Kernel(kernel) => self.name(kernel.name),
             _ => 0,
         };
-        Joined { activity, own, name }
+        Joined { activity, own, launch, node, name }
     }
 
     /// The number of a kernel's name, by the address of its text.

@@ -46,7 +46,7 @@ fn write(shared: &Shared, request: &ProfileRequest, seconds: f64, now: u64) -> R
     };
     let options = &shared.options;
     let (label, ranks) = (options.label.clone(), options.ranks.suffix());
-    let heading = Heading { base, label, ranks, stage: Some("FLIGHT") };
+    let heading = Heading { base, label, ranks, stage: Some("FLIGHT"), gpu: None };
     let name = stem(request.prefix.as_deref(), &id, &options.ranks, Some("FLIGHT"));
     let setting = shared.setting(request);
     let limits = (options.cap_bytes, options.replace);

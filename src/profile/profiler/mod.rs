@@ -19,6 +19,7 @@ use super::clock;
 use super::control::{Captured, Control, Phase, Status, Stop};
 use super::describe::{Ceiling, Describe};
 use super::folder::Folder;
+use super::gpu::Session;
 use super::paths::{Roots, check_name};
 use super::record::Stage;
 use super::recorder::{Recorder, StepHook};
@@ -62,6 +63,8 @@ pub struct Answer {
     pub body: Value,
 }
 
+type Gpu = Option<Arc<Session>>;
+
 /// Called once with the answer, from any thread.
 pub type Reply = Box<dyn FnOnce(Answer) + Send>;
 
@@ -81,6 +84,8 @@ struct Shared {
     dumping: AtomicBool,
     /// Where `cuProfilerStart` and `cuProfilerStop` stand for this capture.
     nvidia: AtomicU8,
+    /// Whether a capture wants to know what the GPU does.
+    gpu: AtomicBool,
 }
 
 const NVIDIA_OFF: u8 = 0;
@@ -98,6 +103,8 @@ struct Rest {
     last: Option<(Answer, bool)>,
     /// The id of the capture in progress.
     id: String,
+    /// The GPU's own account, for the capture in progress.
+    session: Option<Arc<Session>>,
     /// `cuProfilerStart` and `cuProfilerStop`, if there is a CUDA device.
     cuda_profiler: Option<Arc<dyn Fn(bool) -> Result<()> + Send + Sync>>,
 }
@@ -151,6 +158,7 @@ impl Profiler {
             work: Condvar::new(),
             dumping: AtomicBool::new(false),
             nvidia: AtomicU8::new(NVIDIA_OFF),
+            gpu: AtomicBool::new(false),
         };
         Ok(Profiler { shared: Arc::new(shared) })
     }
@@ -174,7 +182,13 @@ impl Profiler {
     /// Says what ops are, so that traces name and cost them.
     pub fn describe(&self, model: Arc<dyn Describe>, ceiling: Option<Ceiling>) {
         let mut rest = lock(&self.shared.rest);
-        (rest.model, rest.ceiling) = (Some(model), ceiling);
+        let gpu = model.gpu();
+        // What was measured on the CPU says nothing of a GPU.
+        rest.ceiling = gpu.as_ref().map_or(ceiling, |gpu| gpu.ceiling());
+        if let Some(gpu) = gpu.filter(|gpu| gpu.is_cuda()) {
+            rest.cuda_profiler = Some(Arc::new(move |on| gpu.profiler(on)));
+        }
+        rest.model = Some(model);
     }
 
     /// Gives the activity `CUDA_PROFILER` something to call.
@@ -204,6 +218,9 @@ impl Profiler {
         let folder = Arc::new(shared.roots.open(request.output_dir.as_deref())?);
         // Nobody may start between this and the files' creation, so that of two starts with the
         // same id one is refused for the right reason.
+        let Ok(session) = shared.gpu_session(request) else {
+            return Ok(self.conflict("a capture is already in progress"));
+        };
         let started = lock(&shared.control).start(request.wanted, clock::now_ns());
         let Ok(status) = started else {
             return Ok(self.conflict("a capture is already in progress"));
@@ -212,16 +229,19 @@ impl Profiler {
             let mut rest = lock(&shared.rest);
             rest.id.clone_from(&id);
             rest.last = None;
+            shared.gpu.store(session.is_some(), Ordering::Release);
+            rest.session.clone_from(&session);
         }
         if request.activities.cuda_profiler {
             shared.nvidia.store(NVIDIA_WANTED, Ordering::Release);
         }
-        if let Err(error) = self.begin(request, &id, folder, &status) {
+        if let Err(error) = self.begin(request, &id, (folder, session.clone()), &status) {
             shared.give_up(&status, &error);
             return Err(error);
         }
         let mut body = shared.status_body(&status, &id);
         body["message"] = json!("Start profiling.");
+        body["gpu"] = session.map_or(Value::Null, |s| writer::gpu_json(&s.times));
         Ok(Answer::new(200, body))
     }
 
@@ -230,10 +250,10 @@ impl Profiler {
         &self,
         request: &ProfileRequest,
         id: &str,
-        folder: Arc<Folder>,
+        (folder, session): (Arc<Folder>, Option<Arc<Session>>),
         status: &Status,
     ) -> Result<()> {
-        let job = writer::Job::new(&self.shared, request, id, folder, status)?;
+        let job = writer::Job::new(&self.shared, request, id, (folder, session), status)?;
         let shared = Arc::clone(&self.shared);
         let spawned = std::thread::Builder::new()
             .name("pacer-trace".into())
@@ -256,6 +276,7 @@ impl Profiler {
             }
             Ok(Stop::Disarmed(_)) => {
                 let id = rest.id.clone();
+                shared.end_gpu(rest.session.take());
                 drop(rest);
                 shared.nvidia.store(NVIDIA_OFF, Ordering::Release);
                 shared.work.notify_all();
@@ -338,6 +359,24 @@ impl Shared {
         }
     }
 
+    /// The GPU's account for a capture, if it wants one and there is a GPU.
+    ///
+    /// # Errors
+    /// Another capture has it.
+    fn gpu_session(&self, request: &ProfileRequest) -> std::result::Result<Gpu, ()> {
+        let gpu = lock(&self.rest).model.as_ref().and_then(|m| m.gpu());
+        let wanted = request.activities.gpu && request.activities.timeline();
+        let Some(gpu) = gpu.filter(|_| wanted) else { return Ok(None) };
+        Session::begin(&gpu).map(|s| Some(Arc::new(s))).ok_or(())
+    }
+
+    fn end_gpu(&self, session: Gpu) {
+        if let Some(session) = session {
+            self.gpu.store(false, Ordering::Release);
+            session.end();
+        }
+    }
+
     /// Moves the state of NVIDIA's profiler from `from` to `to`, and switches it if it was there.
     fn nvidia(&self, from: u8, to: u8) {
         let moved =
@@ -354,6 +393,7 @@ impl Shared {
         self.nvidia.store(NVIDIA_OFF, Ordering::Release);
         let told = {
             let mut rest = lock(&self.rest);
+            self.end_gpu(rest.session.take());
             lock(&self.control).finished(status.token);
             rest.take_waiting(status.token)
         };
@@ -388,11 +428,12 @@ fn captured(files: &[Captured]) -> Value {
 }
 
 impl StepHook for Shared {
-    fn step_begins(&self, stage: Stage, begun_ns: u64) {
+    fn step_begins(&self, stage: Stage, begun_ns: u64) -> bool {
         let captured = lock(&self.control).step_begins(stage, begun_ns);
         if captured && self.nvidia.load(Ordering::Acquire) == NVIDIA_WANTED {
             self.nvidia(NVIDIA_WANTED, NVIDIA_ON);
         }
+        captured && self.gpu.load(Ordering::Acquire)
     }
 
     fn step_ends(&self, now_ns: u64) {

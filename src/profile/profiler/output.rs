@@ -9,6 +9,7 @@ use super::Source;
 use crate::error::Result;
 use crate::profile::clock::Base;
 use crate::profile::folder::Folder;
+use crate::profile::gpu::{GpuSpan, Times};
 use crate::profile::record::Record;
 use crate::profile::trace::names::TRACE;
 use crate::profile::trace::rows::{Rows, Setting};
@@ -23,6 +24,9 @@ pub struct Output {
     text: String,
     pub records: u64,
     pub source_lost: u64,
+    /// Records that the GPU dropped, and such of kinds that are not read.
+    pub gpu_lost: (u64, u64),
+    times: Option<Times>,
 }
 
 /// What a finished file is.
@@ -43,6 +47,7 @@ pub struct Heading {
     pub label: String,
     pub ranks: String,
     pub stage: Option<&'static str>,
+    pub gpu: Option<Times>,
 }
 
 /// Text is handed to the compressor in pieces of about this size.
@@ -68,6 +73,7 @@ impl Output {
             "stage": heading.stage,
             "device": device,
             "times": if device.as_deref() == Some("emulated") { "projected" } else { "measured" },
+            "gpu": heading.gpu.as_ref().map(super::writer::gpu_json),
             "clock": {
                 "name": "CLOCK_MONOTONIC",
                 "monotonic_ns": base.monotonic_ns,
@@ -81,14 +87,32 @@ impl Output {
             base.realtime_ns
         ))?;
         let rows = Rows::new(setting, base.monotonic_ns);
-        let (folder, text) = (Arc::clone(folder), String::new());
-        Ok(Output { folder, stem, sink, rows, text, records: 0, source_lost: 0 })
+        Ok(Output {
+            folder: Arc::clone(folder),
+            stem,
+            sink,
+            rows,
+            text: String::new(),
+            records: 0,
+            source_lost: 0,
+            gpu_lost: (0, 0),
+            times: heading.gpu.clone(),
+        })
     }
 
     /// Adds a record of `source`.
     pub fn push(&mut self, _source: Source, record: &Record) -> Result<()> {
         self.records += 1;
         self.rows.record(record);
+        if self.rows.out.len() >= PIECE {
+            self.drain()?;
+        }
+        Ok(())
+    }
+
+    /// Adds what the GPU did.
+    pub fn gpu(&mut self, span: &GpuSpan) -> Result<()> {
+        self.rows.gpu(span);
         if self.rows.out.len() >= PIECE {
             self.drain()?;
         }
@@ -113,13 +137,14 @@ impl Output {
         self.rows.out.take(&mut self.text, true);
         self.sink.end(&self.text)?;
         let lost = self.source_lost;
-        let end =
-            json!({"records": self.records, "lost_records": lost, "left_out_bytes": left_out});
+        let end = json!({"records": self.records, "lost_records": lost, "left_out_bytes": left_out,
+                "gpu_dropped_records": self.gpu_lost.0, "gpu_unknown_records": self.gpu_lost.1});
         self.sink.end(&format!("\n],\n\"pacerEnd\": {end}\n}}\n"))?;
         let (trace, bytes) = self.sink.finish()?;
         let mut summary = self.rows.summary.json();
         summary["trace"] = json!(trace.file_name().and_then(|n| n.to_str()));
         summary["records"] = end;
+        summary["gpu"] = self.times.as_ref().map_or(Value::Null, super::writer::gpu_json);
         let name = format!("{}.summary.json", self.stem);
         write_json(&self.folder, &name, &summary)?;
         Ok(Finished {

@@ -1,5 +1,6 @@
 //! The thread of a capture: reads the rings, sorts records into files by time, ends the files.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::error::Result;
 use crate::profile::clock::{self, Base};
 use crate::profile::control::{FILES, Phase, Segment, Status};
 use crate::profile::folder::Folder;
+use crate::profile::gpu::{GpuSpan, Session, Times};
 use crate::profile::merge;
 use crate::profile::record::Record;
 use crate::profile::request::ProfileRequest;
@@ -37,12 +39,21 @@ pub struct Job {
     full: [bool; FILES],
     stopping_since: Option<Instant>,
     records: Vec<Record>,
+    /// What the GPU tells, and spans that the host's records have not caught up with.
+    gpu: Option<Arc<Session>>,
+    spans: Vec<GpuSpan>,
+    /// Every segment so far: the GPU may tell late.
+    past: VecDeque<Segment>,
+    gpu_lost: (u64, u64),
+    gpu_trouble: Option<String>,
 }
 
 /// How often rings are read.
 const POLL: Duration = Duration::from_millis(10);
 /// A record may be in its ring so much later than the time it ended at.
 const LATE_NS: u64 = 2_000_000;
+/// Segments remembered for what a GPU tells late.
+const SEGMENTS: usize = 1 << 16;
 /// Rounds after which no record of a closed segment is waiting any more.
 const OLD: u32 = 4;
 /// A step that lasts longer than this after a stop is cut.
@@ -53,7 +64,7 @@ impl Job {
         shared: &Shared,
         request: &ProfileRequest,
         id: &str,
-        folder: Arc<Folder>,
+        (folder, gpu): (Arc<Folder>, Option<Arc<Session>>),
         status: &Status,
     ) -> Result<Job> {
         let options = &shared.options;
@@ -71,6 +82,7 @@ impl Job {
                 label: options.label.clone(),
                 ranks: options.ranks.suffix(),
                 stage,
+                gpu: gpu.as_ref().map(|g| g.times.clone()),
             };
             let named = || stem(request.prefix.as_deref(), id, &options.ranks, stage);
             let stem = request.stem.clone().unwrap_or_else(named);
@@ -96,6 +108,11 @@ impl Job {
             full: [false; FILES],
             stopping_since: None,
             records: Vec::new(),
+            gpu,
+            spans: Vec::new(),
+            past: VecDeque::new(),
+            gpu_lost: (0, 0),
+            gpu_trouble: None,
         })
     }
 
@@ -116,12 +133,15 @@ impl Job {
             s.0 += 1;
             s.0 < OLD && s.1.to_ns != u64::MAX
         });
+        self.remember(&segments);
         self.segments.extend(segments.into_iter().map(|s| (0, s)));
         for (index, end) in ends.into_iter().enumerate() {
             self.read(index, end);
         }
         let ending = self.full.iter().zip(&self.outputs).any(|(full, o)| *full && o.is_some());
-        self.sort_out(if ending { u64::MAX } else { now.saturating_sub(LATE_NS) })?;
+        let horizon = if ending { u64::MAX } else { now.saturating_sub(LATE_NS) };
+        self.sort_out(horizon)?;
+        self.sort_gpu(horizon)?;
         let over = self.full == [true; FILES];
         for file in 0..FILES {
             if let Some(output) = self.outputs[file].take_if(|_| self.full[file]) {
@@ -165,9 +185,49 @@ impl Job {
         Ok(())
     }
 
+    /// Keeps what is known of segments; an open one is known again each round.
+    fn remember(&mut self, segments: &[Segment]) {
+        for segment in segments {
+            match self.past.iter_mut().find(|s| s.file == segment.file && s.to_ns == u64::MAX) {
+                Some(open) => *open = *segment,
+                None => self.past.push_back(*segment),
+            }
+        }
+        while self.past.len() > SEGMENTS {
+            self.past.pop_front();
+        }
+    }
+
+    /// Puts what the GPU did by `horizon_ns` into the files of the steps that it did it for.
+    fn sort_gpu(&mut self, horizon_ns: u64) -> Result<()> {
+        let Some(gpu) = &self.gpu else { return Ok(()) };
+        let taken = gpu.take(horizon_ns == u64::MAX);
+        self.gpu_lost.0 += taken.dropped;
+        self.gpu_lost.1 += taken.unknown;
+        self.gpu_trouble = self.gpu_trouble.take().or(taken.trouble);
+        self.spans.extend(taken.spans);
+        self.spans.sort_by_key(|s| (s.start_ns, s.end_ns));
+        let mut later = Vec::new();
+        for span in self.spans.drain(..) {
+            if span.end_ns > horizon_ns {
+                later.push(span);
+                continue;
+            }
+            let of = |s: &&Segment| s.steps_from_ns <= span.start_ns && span.start_ns <= s.to_ns;
+            let file = self.past.iter().rev().find(of).map(|s| s.file);
+            if let Some(output) = file.and_then(|f| self.outputs[f].as_mut()) {
+                output.gpu(&span)?;
+            }
+        }
+        self.spans = later;
+        Ok(())
+    }
+
     /// Ends a file; one without any step or record leaves nothing behind.
     fn end(&mut self, output: Output) -> Result<()> {
         if output.records > 0 {
+            let mut output = output;
+            output.gpu_lost = self.gpu_lost;
             self.done.push(output.finish(&self.label)?);
         }
         Ok(())
@@ -212,6 +272,10 @@ impl Job {
             200,
             json!({
                 "state": "idle",
+                "gpu": self.gpu.as_ref().map(|g| gpu_json(&g.times)),
+                "gpu_dropped_records": self.gpu_lost.0,
+                "gpu_unknown_records": self.gpu_lost.1,
+                "gpu_trouble": self.gpu_trouble,
                 "merged": merged,
                 "merge_error": merge_error,
                 "message": "Stop profiling.",
@@ -223,6 +287,11 @@ impl Job {
             }),
         )
     }
+}
+
+/// How a GPU's times are known, for answers and files.
+pub fn gpu_json(times: &Times) -> Value {
+    json!({"times": times.source, "fallback": times.fallback})
 }
 
 /// Whether a record belongs to a segment. What the engine records must be of its captured steps;
@@ -245,7 +314,7 @@ impl Shared {
             model: rest.model.clone(),
             ceiling: rest.ceiling.clone(),
             shapes: !request.no_shapes,
-            kernels: Arc::new(|id| format!("kernel {id}")),
+            projected: rest.model.as_ref().is_some_and(|m| m.device() == "emulated"),
         }
     }
 }
@@ -267,11 +336,15 @@ pub fn run(shared: &Arc<Shared>, mut job: Job) {
     };
     // Whatever was not finished is removed here, before anyone is told.
     job.outputs = [None, None];
+    if let Some(gpu) = &job.gpu {
+        gpu.end();
+    }
     let status = lock(&shared.control).status();
     let own = status.token == job.token;
     let answer = job.answer(&outcome, &status);
     let mut rest = lock(&shared.rest);
     if own {
+        shared.end_gpu(rest.session.take());
         lock(&shared.control).finished(job.token);
     }
     let told = rest.take_waiting(job.token);
@@ -291,6 +364,6 @@ fn step_aside() {
     #[cfg(target_os = "linux")]
     // SAFETY: 0 means the calling thread on Linux; the call changes its priority only.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 10);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
     }
 }

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::gpu::Passing;
 use super::json::{Events, Label, Row, put_number, put_real, put_text};
 use super::requests::Requests;
-use crate::profile::describe::{Ceiling, Composition, Describe, Work};
+use crate::profile::describe::{Ceiling, Composition, Describe, OpInfo, Work};
 use crate::profile::record::{Counter, Event, Mark, Record, Stage};
 use crate::profile::summary::Summary;
 
@@ -20,6 +21,7 @@ enum Track {
     Layer = 6,
     Op = 7,
     Memory = 8,
+    Calls = 9,
 }
 
 impl Track {
@@ -32,6 +34,7 @@ impl Track {
             Track::Layer => "layers",
             Track::Op => "ops",
             Track::Memory => "memory",
+            Track::Calls => "GPU calls",
         }
     }
 }
@@ -44,8 +47,8 @@ pub struct Setting {
     pub ceiling: Option<Ceiling>,
     /// Whether ops say their shapes.
     pub shapes: bool,
-    /// Names of device kernels by the `id` of their records.
-    pub kernels: Arc<dyn Fn(u32) -> String + Send + Sync>,
+    /// The device's times are projected: they say nothing of the host's.
+    pub projected: bool,
 }
 
 /// The layer whose ops are passing by.
@@ -57,15 +60,17 @@ struct Layer {
 
 /// The step whose records are passing by.
 #[derive(Default)]
-struct Step {
+pub struct Step {
     number: u32,
-    stage: Option<Stage>,
+    pub stage: Option<Stage>,
     begun_ns: u64,
-    batch: Composition,
+    pub batch: Composition,
     /// The least work of each op of the plan, once an op has come by.
-    works: Vec<Work>,
+    pub works: Vec<Work>,
     /// Work of the ops that have come by.
     work: Work,
+    /// Times of the device's part.
+    pub forward: Option<(u64, u64)>,
 }
 
 /// Turns the records of one file into events.
@@ -75,32 +80,47 @@ pub struct Rows {
     setting: Setting,
     step: Step,
     layer: Option<Layer>,
+    /// The last op that took time.
+    last_op: Option<OpInfo>,
     /// Where requests were submitted, until they run.
     submitted: HashMap<u32, (Row, u64)>,
     requests: Requests,
     /// The step of their first tokens, until an answer carries them.
     running: HashMap<u32, (Row, u64)>,
-    launches: HashMap<u64, (Row, u64, u32)>,
+    launches: HashMap<u32, (Row, u64)>,
+    /// Steps that a GPU may still tell of.
+    past: BTreeMap<u32, Step>,
+    /// Ops that run as one: first and number.
+    pub fused: HashMap<usize, usize>,
+    pub passing: Passing,
     flows: u64,
     tracks: BTreeMap<Row, (String, u64)>,
 }
 
+/// Steps remembered for a GPU that tells late.
+const STEPS: usize = 4096;
 /// Requests and launches remembered for arrows, at most.
 const REMEMBERED: usize = 1 << 16;
 
 impl Rows {
     /// `origin_ns` is the time that the file's times count from.
     pub fn new(setting: Setting, origin_ns: u64) -> Rows {
+        let gpu = setting.model.as_ref().and_then(|m| m.gpu());
+        let fused = gpu.map(|g| g.fused().into_iter().collect()).unwrap_or_default();
         let mut rows = Rows {
             out: Events::new(origin_ns),
-            summary: Summary::new(setting.ceiling.clone()),
+            summary: Summary::new(setting.ceiling.clone(), setting.projected),
             setting,
             step: Step::default(),
             layer: None,
+            last_op: None,
             submitted: HashMap::new(),
             requests: Requests::default(),
             running: HashMap::new(),
             launches: HashMap::new(),
+            past: BTreeMap::new(),
+            fused,
+            passing: Passing::default(),
             flows: 0,
             tracks: BTreeMap::new(),
         };
@@ -118,13 +138,43 @@ impl Rows {
         row
     }
 
-    /// The row of a device's stream. A device's process number is its index, as other tools have
-    /// it; host processes have larger ones.
-    fn stream(&mut self, stream: u16) -> Row {
-        let row = Row { pid: 0, tid: stream as u64 };
-        let name = || (format!("stream {stream}"), stream as u64);
-        self.tracks.entry(row).or_insert_with(name);
+    /// A row of the device. A device's process number is its index, as other tools have it; host
+    /// processes have larger ones.
+    pub fn device_row(&mut self, tid: u64, name: &str) -> Row {
+        let row = Row { pid: 0, tid };
+        self.tracks.entry(row).or_insert_with(|| (name.to_owned(), tid));
         row
+    }
+
+    pub fn calls_row(&mut self) -> Row {
+        self.row(Track::Calls)
+    }
+
+    pub fn model(&self) -> Option<Arc<dyn Describe>> {
+        self.setting.model.clone()
+    }
+
+    pub fn model_ops(&self) -> &[OpInfo] {
+        self.setting.model.as_ref().map_or(&[], |m| m.ops())
+    }
+
+    /// The step of that number, unless it is long past.
+    pub fn step_of(&mut self, number: u32) -> Option<&mut Step> {
+        match self.step.number == number {
+            true => Some(&mut self.step),
+            false => self.past.get_mut(&number),
+        }
+    }
+
+    /// Remembers where work was queued, until it runs.
+    pub fn launched(&mut self, correlation: u32, at: (Row, u64)) {
+        if self.launches.len() < REMEMBERED {
+            self.launches.insert(correlation, at);
+        }
+    }
+
+    pub fn launch_of(&mut self, correlation: u32) -> Option<(Row, u64)> {
+        self.launches.remove(&correlation)
     }
 
     pub fn record(&mut self, r: &Record) {
@@ -142,14 +192,19 @@ impl Rows {
             Event::Marker => self.marker(r),
             Event::Accept | Event::Read => self.http(r),
             Event::Submit | Event::Respond | Event::Write => self.http(r),
-            Event::Kernel | Event::Memcpy | Event::Memset => self.device(r),
-            Event::Synchronise | Event::Launch => self.launch(r),
         }
     }
 
     fn batch(&mut self, r: &Record) {
         let stage = Some(Stage::of(r.extra));
-        self.step = Step { number: r.id, stage, begun_ns: r.start_ns, ..Step::default() };
+        let next = Step { number: r.id, stage, begun_ns: r.start_ns, ..Step::default() };
+        let past = std::mem::replace(&mut self.step, next);
+        if !self.fused.is_empty() {
+            self.past.insert(past.number, past);
+            if self.past.len() > STEPS {
+                self.past.pop_first();
+            }
+        }
     }
 
     fn sequence(&mut self, r: &Record) {
@@ -166,7 +221,7 @@ impl Rows {
         }
     }
 
-    fn arrow(&mut self, name: &str, from: (Row, u64), to: (Row, u64)) {
+    pub fn arrow(&mut self, name: &str, from: (Row, u64), to: (Row, u64)) {
         self.flows += 1;
         self.out.arrow(Label { name, category: "flow" }, self.flows, from, to);
     }
@@ -192,7 +247,14 @@ impl Rows {
         }
         self.step.work += work;
         let stage = self.step.stage.unwrap_or(Stage::Mixed);
-        self.summary.op(stage, &info, r.end_ns - r.start_ns, &work);
+        match (&self.last_op, r.end_ns - r.start_ns) {
+            // It ran within the op before it, whose time is that of both.
+            (Some(last), 0) => self.summary.fused(stage, last, &work),
+            (_, ns) => {
+                self.summary.op(stage, &info, ns, &work);
+                self.last_op = Some(info.clone());
+            }
+        }
         let last = info.scope.rsplit('.').next().unwrap_or_default();
         let name = match info.name.as_str() {
             "" => format!("op {index}"),
@@ -203,7 +265,7 @@ impl Rows {
         self.out.span(row, label, r.start_ns, r.end_ns, &args);
     }
 
-    fn put_work(&self, args: &mut String, work: &Work, ns: u64) {
+    pub fn put_work(&self, args: &mut String, work: &Work, ns: u64) {
         put_number(args, "flops", work.flops);
         put_number(args, "bytes", work.bytes());
         if let Some(ceiling) = &self.setting.ceiling {
@@ -240,6 +302,7 @@ impl Rows {
     /// The device's part of a step.
     fn forward(&mut self, r: &Record) {
         self.end_layer();
+        self.step.ended(r.start_ns, r.end_ns);
         let row = self.row(Track::Step);
         let mut args = String::new();
         put_number(&mut args, "step", r.id as u64);
@@ -362,46 +425,10 @@ impl Rows {
         }
     }
 
-    fn launch(&mut self, r: &Record) {
-        let row = self.row(Track::Op);
-        let name = if r.event == Event::Launch { "launch" } else { "synchronise" };
-        let mut args = String::new();
-        put_number(&mut args, "correlation", r.arg);
-        self.out.span(row, Label { name, category: "cuda_driver" }, r.start_ns, r.end_ns, &args);
-        if r.event == Event::Launch && self.launches.len() < REMEMBERED {
-            self.launches.insert(r.arg, (row, r.start_ns, r.id));
-        }
-    }
-
-    fn device(&mut self, r: &Record) {
-        let row = self.stream(r.extra);
-        let (name, category) = match r.event {
-            Event::Kernel => ((self.setting.kernels)(r.id), "kernel"),
-            Event::Memcpy => ("memcpy".to_owned(), "gpu_memcpy"),
-            _ => ("memset".to_owned(), "gpu_memset"),
-        };
-        let mut args = String::new();
-        let key = if r.event == Event::Kernel { "correlation" } else { "bytes" };
-        put_number(&mut args, key, r.arg);
-        let launch = match r.event {
-            Event::Kernel => self.launches.remove(&r.arg),
-            _ => None,
-        };
-        let model = self.setting.model.clone();
-        let info = launch.and_then(|l| model.as_ref()?.ops().get(l.2 as usize).cloned());
-        if let Some(info) = &info {
-            put_text(&mut args, "module", &info.scope);
-        }
-        self.out.span(row, Label { name: &name, category }, r.start_ns, r.end_ns, &args);
-        if let Some((from, at, _)) = launch {
-            self.arrow("launch", (from, at), (row, r.start_ns));
-        }
-        self.summary.device(r.event, &name, info.as_ref(), r.end_ns - r.start_ns);
-    }
-
     /// The names of all rows used, once everything else is out.
     pub fn end(&mut self, label: &str) {
         self.end_layer();
+        self.end_gpu();
         let mut processes = std::collections::BTreeSet::new();
         for (row, (name, sort)) in std::mem::take(&mut self.tracks) {
             if processes.insert(row.pid) {

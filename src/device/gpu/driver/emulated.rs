@@ -1,14 +1,14 @@
 //! The driver over the PTX machine: no GPU needed. Times are projected.
 
 use pacer_emulator::card::Card;
-use pacer_emulator::host::{Config, HostError, Machine, NodeWork};
+use pacer_emulator::host::{self, Config, HostError, Machine, NodeWork};
 use pacer_emulator::tensor::swizzle::Swizzle;
 use pacer_emulator::tensor::tensormap;
 
 use super::{
     CardInfo, Class, DevicePtr, Driver, DriverError, Event, Function, FunctionAttributes, Graph,
-    GraphExec, GraphNode, Launch, LoadedModule, MapSwizzle, ModuleId, NodeKind, Pinned, Result,
-    Stream, TensorMap, TensorMapSpec, class_of,
+    GraphExec, GraphNode, Launch, LoadedModule, MapSwizzle, ModuleId, NodeKind, Pinned, Ran,
+    RanWork, Result, Stream, TensorMap, TensorMapSpec, class_of,
 };
 
 /// The CUDA version that the machine claims: the one whose PTX it reads.
@@ -71,6 +71,19 @@ fn within(call: &'static str, pinned: Pinned, offset: usize, bytes: usize) -> Re
             Err(DriverError::new(Class::Recoverable, call, message))
         }
     }
+}
+
+fn told(ran: pacer_emulator::host::Ran) -> Ran {
+    let work = match ran.work {
+        host::RanWork::Kernel { name, grid, block, shared } => {
+            RanWork::Kernel { name, grid, block, shared }
+        }
+        host::RanWork::Copy { bytes, direction } => {
+            RanWork::Copy { bytes, to_host: direction == host::Direction::ToHost }
+        }
+        host::RanWork::Fill { bytes } => RanWork::Fill { bytes },
+    };
+    Ran { work, tag: ran.tag, node: ran.node, from: ran.from, to: ran.to }
 }
 
 impl Driver for Emulated {
@@ -304,6 +317,20 @@ impl Driver for Emulated {
 
     fn synchronize_all(&self) -> Result<()> {
         self.told("synchronize_all", self.machine.synchronize())
+    }
+
+    fn keep_ran(&self, on: bool) {
+        self.machine.log(on);
+    }
+
+    fn tag(&self, tag: u64) {
+        self.machine.tag(tag);
+    }
+
+    fn ran(&self) -> Vec<Ran> {
+        // A lost context has run nothing that anybody may build on.
+        let ran = self.machine.ran().unwrap_or_default();
+        ran.into_iter().map(told).collect()
     }
 
     fn profiler(&self, _on: bool) -> Result<()> {

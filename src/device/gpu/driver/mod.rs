@@ -12,12 +12,23 @@ mod types;
 pub use error::{Class, DriverError, Result, class_of};
 pub use types::{
     CardInfo, DevicePtr, Event, Function, FunctionAttributes, Graph, GraphExec, GraphNode, Launch,
-    LoadedModule, MapElement, MapPromotion, MapSwizzle, ModuleId, NodeKind, Pinned, Stream,
-    TensorMap, TensorMapSpec,
+    LoadedModule, MapElement, MapPromotion, MapSwizzle, ModuleId, NodeKind, Pinned, Ran, RanWork,
+    Stream, TensorMap, TensorMapSpec,
 };
 
 /// One GPU. Every call may fail with [`Class::Sticky`] for something that an earlier launch did.
 pub trait Driver: Send + Sync {
+    /// Keeps a list of what runs from now on, where a driver can, or forgets it.
+    fn keep_ran(&self, _on: bool) {}
+
+    /// Marks in that list the work that is queued from now on.
+    fn tag(&self, _tag: u64) {}
+
+    /// The list since last asked.
+    fn ran(&self) -> Vec<Ran> {
+        Vec::new()
+    }
+
     /// `cuda` or `emulated`.
     fn kind(&self) -> &'static str;
 

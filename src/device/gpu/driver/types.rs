@@ -156,6 +156,27 @@ pub struct TensorMapSpec<'a> {
 #[repr(C, align(64))]
 pub struct TensorMap(pub [u8; 128]);
 
+/// What a piece of work did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RanWork {
+    Kernel { name: String, grid: [u32; 3], block: [u32; 3], shared: u32 },
+    Copy { bytes: u64, to_host: bool },
+    Fill { bytes: u64 },
+}
+
+/// A piece of work that has run on a driver that keeps a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ran {
+    pub work: RanWork,
+    /// What [`Driver::tag`](super::Driver::tag) said when it was queued.
+    pub tag: u64,
+    /// Its graph node, 0 outside graphs.
+    pub node: u64,
+    /// Projected seconds on its stream's clock.
+    pub from: f64,
+    pub to: f64,
+}
+
 /// What does not change about a card.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CardInfo {

@@ -177,6 +177,7 @@ pub extern "C" fn cuGraphUpload(_exec: Handle, _on: Handle) -> CuResult {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphLaunch(exec: Handle, on: Handle) -> CuResult {
+    crate::cupti::call();
     done(machine().launch_graph(exec as u64, stream(on)))
 }
 

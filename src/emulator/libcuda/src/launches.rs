@@ -116,6 +116,7 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
         params,
         programmatic,
     };
+    crate::cupti::call();
     done(machine().launch(&launch, stream(config.stream)))
 }
 

@@ -13,12 +13,16 @@
 //! | `PACER_LIBCUDA_FAULTS` | planted faults, e.g. `alloc=3,launch=7:700` |
 //! | `PACER_LIBCUDA_VERSION` | CUDA version claimed, default 13000 |
 //! | `PACER_LIBCUDA_DEVICES` | number of devices, 1 (default) or 0 |
+//! | `PACER_LIBCUDA_CUPTI` | a stand-in for CUPTI that is told what runs |
+//! | `PACER_LIBCUDA_CUPTI_CLONED` | nodes of a launched graph have numbers of their own |
+//! | `PACER_LIBCUDA_PROFILER` | file that `cuProfilerStart` and `cuProfilerStop` append a line to |
 //!
 //! `cuGetErrorString` gives the machine's own words for the last failure.
 
 // Every function's contract is that of cuda.h's function of the same name.
 #![allow(clippy::missing_safety_doc, non_snake_case)]
 
+mod cupti;
 mod devices;
 mod graphs;
 mod launches;

@@ -91,6 +91,7 @@ pub unsafe extern "C" fn cuMemcpyHtoDAsync_v2(
     bytes: usize,
     on: Handle,
 ) -> CuResult {
+    crate::cupti::call();
     // SAFETY: the header's contract.
     done(unsafe { machine().upload_async(to, from.cast(), bytes, stream(on)) })
 }
@@ -102,6 +103,7 @@ pub unsafe extern "C" fn cuMemcpyDtoHAsync_v2(
     bytes: usize,
     on: Handle,
 ) -> CuResult {
+    crate::cupti::call();
     // SAFETY: the header's contract.
     done(unsafe { machine().download_async(to.cast(), from, bytes, stream(on)) })
 }

@@ -41,7 +41,9 @@ pub extern "C" fn cuStreamDestroy_v2(on: Handle) -> CuResult {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuStreamSynchronize(on: Handle) -> CuResult {
-    done(machine().synchronize_stream(stream(on)))
+    let waited = done(machine().synchronize_stream(stream(on)));
+    crate::cupti::deliver();
+    waited
 }
 
 fn ready(result: pacer_emulator::host::HostResult<bool>) -> CuResult {

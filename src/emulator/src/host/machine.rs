@@ -7,6 +7,7 @@ use super::config::Config;
 use super::error::{Code, HostError, HostResult};
 use super::graph::{Exec, GraphState};
 use super::kernel::FunctionState;
+use super::log::Log;
 use super::module::LoadedModule;
 use super::stream::{EventState, StreamState, Work};
 use crate::memory::Memory;
@@ -37,6 +38,7 @@ pub(super) struct State {
     pub execs: HashMap<u64, Exec>,
     /// Kernels launched so far.
     pub launches: u64,
+    pub log: Log,
     /// What lost the context.
     pub lost: Option<HostError>,
     next: u64,
@@ -78,6 +80,7 @@ impl Machine {
             graphs: HashMap::new(),
             execs: HashMap::new(),
             launches: 0,
+            log: Log::default(),
             lost: None,
             next: 0x1000,
         };
@@ -96,6 +99,11 @@ impl Machine {
             Some(error) => Err(error.clone()),
             None => Ok(state),
         }
+    }
+
+    /// The state, lost or not.
+    pub(super) fn any_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// What lost the context, if it is lost.

@@ -59,7 +59,8 @@ pub(super) enum Work {
 
 /// A stream.
 pub(super) struct StreamState {
-    queue: VecDeque<Work>,
+    /// Each with the tag that it was queued under.
+    queue: VecDeque<(u64, Work)>,
     /// Waits for the default stream and is waited for by it.
     blocking: bool,
     /// The graph that its work is collected into.
@@ -79,6 +80,10 @@ impl StreamState {
             clock: 0.0,
             prior: Prior::default(),
         }
+    }
+
+    pub fn clock(&self) -> f64 {
+        self.clock
     }
 }
 
@@ -352,15 +357,16 @@ impl State {
         } else if blocking {
             self.drain(0)?;
         }
+        let tag = self.log.tag;
         let s = self.stream(stream)?;
-        s.queue.push_back(work);
+        s.queue.push_back((tag, work));
         if s.queue.len() > LONGEST_QUEUE { self.drain(stream) } else { Ok(()) }
     }
 
     /// Runs all of a stream's work.
     pub fn drain(&mut self, stream: u64) -> HostResult<()> {
-        while let Some(work) = self.stream(stream)?.queue.pop_front() {
-            self.perform(stream, work)?;
+        while let Some((tag, work)) = self.stream(stream)?.queue.pop_front() {
+            self.perform(stream, work, tag)?;
         }
         Ok(())
     }
@@ -382,29 +388,45 @@ impl State {
         // A destroyed event's records are still carried out, but nobody can ask for them.
         while self.events.get(&event).is_some_and(|e| e.done < version) {
             let holds = |s: &StreamState| {
-                let is = |w: &Work| {
-                    matches!(w, Work::Record { event: e, version: v }
+                let is = |w: &(u64, Work)| {
+                    matches!(&w.1, Work::Record { event: e, version: v }
                     if *e == event && *v <= version)
                 };
                 s.queue.iter().any(is)
             };
             let found = self.streams.iter().find(|(_, s)| holds(s)).map(id);
             let Some(stream) = found else { return Ok(()) };
-            if let Some(work) = self.stream(stream)?.queue.pop_front() {
-                self.perform(stream, work)?;
+            if let Some((tag, work)) = self.stream(stream)?.queue.pop_front() {
+                self.perform(stream, work, tag)?;
             }
         }
         Ok(())
     }
 
     /// Runs one piece of work; a sticky failure loses the context.
-    fn perform(&mut self, stream: u64, work: Work) -> HostResult<()> {
-        let done = self.run(stream, work);
+    fn perform(&mut self, stream: u64, work: Work, tag: u64) -> HostResult<()> {
+        let done = self.run_noted(stream, work, (tag, 0));
         if let Err(error) = &done {
             // Work that fails after it was queued leaves what follows undefined, as on a card.
             self.lost = Some(error.clone());
         }
         done
+    }
+
+    /// Runs work that was queued under a tag, as a graph's node or on its own (0).
+    fn run_noted(&mut self, stream: u64, work: Work, origin: (u64, u64)) -> HostResult<()> {
+        if let Work::Graph(nodes) = work {
+            let mut each = nodes.iter();
+            return each
+                .try_for_each(|n| self.run_noted(stream, n.work.clone(), (origin.0, n.handle)));
+        }
+        let noted = self.log.on.then(|| work.clone());
+        let from = self.stream(stream)?.clock;
+        self.run(stream, work)?;
+        if let Some(work) = noted {
+            self.note(stream, &work, origin, from);
+        }
+        Ok(())
     }
 
     fn run(&mut self, stream: u64, work: Work) -> HostResult<()> {
@@ -448,7 +470,7 @@ impl State {
                 (s.clock, s.prior) = (s.clock + seconds, prior);
             }
             Work::Graph(nodes) => {
-                nodes.iter().try_for_each(|node| self.run(stream, node.work.clone()))?;
+                nodes.iter().try_for_each(|n| self.run(stream, n.work.clone()))?;
             }
             Work::Record { event, version } => {
                 let at = self.stream(stream)?.clock;
