@@ -205,6 +205,7 @@ impl State {
     pub fn run_kernel(&self, queued: &Queued) -> HostResult<f64> {
         let spec = spec(queued, &self.config);
         let report = launch(&queued.function.module, &self.memory, &spec)?;
+        self.moved.add(&report.counters);
         let k = queued.function.kernel();
         let needs = BlockNeeds {
             threads: queued.launch.block.iter().product(),
