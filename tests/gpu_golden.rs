@@ -36,6 +36,13 @@ fn llama_through_the_cuda_driver() {
     support::pass("llama_on_cuda", &[("PACER_LIBCUDA_CHECKS", "fast")]);
 }
 
+/// With the forerunners of calls that newer drivers brought.
+#[test]
+fn llama_through_the_oldest_driver() {
+    let variables = [("PACER_LIBCUDA_CHECKS", "fast"), ("PACER_LIBCUDA_VERSION", "12000")];
+    support::pass("llama_on_cuda", &variables);
+}
+
 #[test]
 #[ignore = "a child of llama_through_the_cuda_driver"]
 fn llama_on_cuda() {

@@ -44,6 +44,9 @@ impl Run for Info {
         };
         let facts = model.as_ref().map(|m| Facts::of(m, device.as_ref(), self.prefill_tokens));
         let plan = model.as_ref().map(memory);
+        let rows = self.prefill_tokens;
+        let choices = |m: &Model| device.choices(&m.plan, &m.weights, rows);
+        let kernels = model.as_ref().map(choices).transpose()?.unwrap_or_default();
         if self.json {
             let model = facts.as_ref().map(|f| f.to_json(plan.as_ref()));
             return out::line(json!({
@@ -51,6 +54,7 @@ impl Run for Info {
                 "devices": [device_json(&device.info())],
                 "cuda": cuda(&flags),
                 "model": model,
+                "kernels": kernels,
             }));
         }
         for line in machine_lines(&device.info(), &cuda(&flags)) {
@@ -58,6 +62,9 @@ impl Run for Info {
         }
         if let Some(facts) = &facts {
             facts.lines(plan.as_ref()).iter().try_for_each(out::line)?;
+        }
+        for line in &kernels {
+            out::line(format!("kernels    {line}"))?;
         }
         Ok(())
     }

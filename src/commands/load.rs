@@ -117,8 +117,9 @@ pub fn open_cuda(flags: &ModelFlags) -> Result<Arc<dyn Driver>> {
 }
 
 fn gpu(flags: &ModelFlags, driver: Arc<dyn Driver>) -> Result<Box<dyn Device>> {
-    let dtype = model_options(flags).dtype.unwrap_or(Dtype::BF16);
-    let options = GpuOptions { dtype, graph_sizes: flags.graph_sizes };
+    let asked = model_options(flags).dtype;
+    let (dtype, packed) = (asked.unwrap_or(Dtype::BF16), asked.is_none());
+    let options = GpuOptions { dtype, packed, graph_sizes: flags.graph_sizes };
     Ok(Box::new(GpuDevice::new(driver, options)?))
 }
 
@@ -161,5 +162,9 @@ pub fn engine(model: Model, flags: &ModelFlags, options: &EngineOptions) -> Resu
 pub fn engine_on(device: &dyn Device, model: Model, options: &EngineOptions) -> Result<Engine> {
     let bar = Progress::new("loading weights, MiB");
     let mib = |bytes: u64| (bytes >> 20) as usize;
-    Engine::new(model, device, options, &mut |done, total| bar.set(mib(done), mib(total)))
+    let engine =
+        Engine::new(model, device, options, &mut |done, total| bar.set(mib(done), mib(total)))?;
+    drop(bar);
+    engine.loaded().notes().iter().for_each(|n| out::note(format_args!("note: {n}")));
+    Ok(engine)
 }

@@ -8,9 +8,11 @@ pub mod formula;
 pub mod gpu;
 pub mod null;
 pub mod philox;
+pub mod sampling;
 mod validate;
 
-use crate::error::Result;
+use self::sampling::{Sampled, Sampling};
+use crate::error::{Error, Result};
 use crate::model::cost::Storage;
 use crate::model::plan::Plan;
 use crate::profile::recorder::Recorder;
@@ -91,6 +93,21 @@ pub trait Device: Send {
     /// Bytes of one number in the key-value cache, and of one activation.
     fn element_bytes(&self) -> (usize, usize);
 
+    /// Bytes that the weights take on the device.
+    fn weight_bytes(&self, plan: &Plan, weights: &Weights) -> u64 {
+        let stored = |(name, _): &(&str, _)| weights.describe(name).map(|t| t.bytes as u64);
+        plan.tensors().iter().filter_map(stored).sum()
+    }
+
+    /// Which kernels would serve the plan's products and attention in steps of up to `rows` rows,
+    /// a line each; none where nothing is chosen.
+    ///
+    /// # Errors
+    /// Names the op for which no kernel fits.
+    fn choices(&self, _plan: &Plan, _weights: &Weights, _rows: usize) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Loads `plan` with `weights`, repacks what it likes and allocates everything that `limits`
     /// allow. `progress(done, total)` counts bytes of weights.
     fn prepare(
@@ -112,6 +129,27 @@ pub trait Loaded: Send {
     /// nothing more can be run.
     fn step(&mut self, batch: &Batch, recorder: &mut Recorder) -> Result<()>;
 
+    /// Most best tokens of a row that [`Loaded::step_sampled`] gives log-probabilities of; `None`
+    /// if this device leaves sampling to its host.
+    fn samples(&self) -> Option<usize> {
+        None
+    }
+
+    /// As [`Loaded::step`], but chooses the tokens where the logits are: what was chosen is all
+    /// that comes back, and [`Loaded::logits`] has nothing to say of this step.
+    ///
+    /// # Errors
+    /// As [`Loaded::step`]; more is asked for than [`Loaded::samples`] says.
+    fn step_sampled(
+        &mut self,
+        _batch: &Batch,
+        _sampling: &Sampling,
+        _out: &mut Sampled,
+        _recorder: &mut Recorder,
+    ) -> Result<()> {
+        Err(Error::unsupported("this device does not sample"))
+    }
+
     /// Logits of the last step, `[logit_rows, vocab]`.
     fn logits(&self) -> &[f32];
 
@@ -130,4 +168,9 @@ pub trait Loaded: Send {
 
     /// The stored type that most of the weights have.
     fn weight_dtype(&self) -> Dtype;
+
+    /// What a user should know of how the model was loaded.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
 }

@@ -41,11 +41,7 @@ pub fn memory_plan(
     options: &EngineOptions,
 ) -> Result<MemoryPlan> {
     let (kv_element, activation) = device.element_bytes();
-    let stored: u64 = plan
-        .tensors()
-        .iter()
-        .filter_map(|(name, _)| weights.describe(name).map(|t| t.bytes as u64))
-        .sum();
+    let stored = device.weight_bytes(plan, weights);
     let kv_per_token = plan.kv.bytes_per_token(kv_element) as u64;
     let (tokens, rows) = (step_tokens(options), logit_rows(options));
     let scratch: u64 = plan

@@ -31,8 +31,10 @@ pub const OUTPUT: Owner = u32::MAX - 1;
 pub const ANGLES: Owner = u32::MAX - 2;
 /// Copying pages of the key-value cache.
 pub const PAGES: Owner = u32::MAX - 3;
+/// Choosing tokens on the card.
+pub const SAMPLING: Owner = u32::MAX - 4;
 /// Nobody knows.
-pub const UNKNOWN: Owner = u32::MAX - 4;
+pub const UNKNOWN: Owner = u32::MAX - 5;
 /// A launch of the graph of that number, all kernels together.
 pub const GRAPH: Owner = 0x8000_0000;
 
@@ -43,6 +45,7 @@ pub fn owner_name(owner: Owner) -> &'static str {
         OUTPUT => "logits to host",
         ANGLES => "rotary angles",
         PAGES => "page copies",
+        SAMPLING => "sampling",
         UNKNOWN => "unattributed",
         _ => "graph",
     }

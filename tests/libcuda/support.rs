@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// A folder that holds the stand-in under libcuda's name.
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     let exe = std::env::current_exe().expect("this test's path");
     let beside = exe.parent().expect("a folder").join("libpacer_libcuda.so");
     assert!(beside.is_file(), "{} was not built with the tests", beside.display());

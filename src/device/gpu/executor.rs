@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use super::abi;
+use super::choose::Card;
 use super::driver::{DevicePtr, Driver, Pinned, Stream, pinned_bytes};
-use super::graphs::{self, Graphs};
+use super::graphs::{self, Captured, Graphs};
 use super::inputs::{Counts, Inputs};
 use super::kernels::{Kernel, Kernels};
 use super::launch::{Launchable, Step};
+use super::layout::Layout;
 use super::memory::Memory;
 use super::ops::Prepared;
+use super::sample::{Sampler, TOP};
 use super::trace::{self, Node, Queued, StepTrace, Tracer};
 use crate::device::check::check_batch;
+use crate::device::sampling::{Sampled, Sampling};
 use crate::device::{Batch, Limits, Loaded, MemoryUse};
 use crate::error::{Error, Result};
 use crate::model::cost::Storage;
@@ -37,9 +41,15 @@ pub struct Parts {
     pub ops: Vec<Prepared>,
     pub page_copy: PageCopy,
     pub buffers: Vec<DevicePtr>,
+    pub sampler: Option<Sampler>,
     pub logits_at: DevicePtr,
     pub logits: Pinned,
     pub dtype: Dtype,
+    pub layout: Layout,
+    /// What a user should know of how the model was loaded.
+    pub notes: Vec<String>,
+    /// What choices were made for.
+    pub card: Card,
 }
 
 /// A model on a GPU. Fields are dropped in order: graphs and kernels before the memory they use.
@@ -66,8 +76,8 @@ impl GpuLoaded {
         graphs: Graphs,
     ) -> Result<Self> {
         let stream = driver.create_stream()?;
-        let bytes: Vec<u64> =
-            parts.plan.matrices.iter().map(|m| (m.rows * m.cols * 2) as u64).collect();
+        let matrices = parts.plan.matrices.iter().enumerate();
+        let bytes: Vec<u64> = matrices.map(|(id, m)| parts.layout.read(id, m)).collect();
         let matrix_bytes = Box::new(move |id: usize| bytes.get(id).copied().unwrap_or(0));
         let fused = parts.ops.iter().map(|p| (p.first, p.count)).collect();
         let tracer = Arc::new(Tracer::new(Arc::clone(&driver), fused));
@@ -90,9 +100,10 @@ impl GpuLoaded {
     /// # Errors
     /// If the driver refuses it.
     pub fn capture(&mut self, size: usize) -> Result<()> {
-        let counts = graphs::counts(size, self.parts.limits.context);
+        let depth = self.parts.inputs.decode_depth(size).min(self.parts.limits.context);
+        let counts = graphs::counts(size, depth);
         let (parts, driver, stream) = (&self.parts, &*self.driver, self.stream);
-        self.graphs.capture(size, stream, &mut |nodes| {
+        self.graphs.capture((size, depth), stream, &mut |nodes| {
             let step = Step { nodes: Some(nodes), ..Step::new(driver, stream, counts) };
             launch_all(parts, step, None)
         })?;
@@ -110,6 +121,11 @@ impl GpuLoaded {
         let nodes = self.graphs.list.iter().flat_map(|c| &c.nodes);
         let node = nodes.into_iter().find(|n| n.handle == handle)?;
         self.parts.plan.ops.get(node.owner as usize)
+    }
+
+    /// The card as choices of kernels see it.
+    pub fn card(&self) -> &Card {
+        &self.parts.card
     }
 
     /// Kernels that a step launches without a graph.
@@ -145,18 +161,30 @@ impl GpuLoaded {
         Ok(bytes.chunks_exact(size).map(number).collect())
     }
 
+    /// The captured step that serves a batch, and its number.
+    fn graph_of(&self, batch: &Batch) -> Option<(usize, &Captured)> {
+        let sequences = batch.spans.len();
+        let decode = batch.spans.iter().all(|s| s.len == 1) && batch.logit_rows.len() == sequences;
+        let deepest = batch.spans.iter().map(|s| s.past + s.len).max().unwrap_or(0);
+        if decode { self.graphs.find(sequences, deepest) } else { None }
+    }
+
+    /// Queues a step: its input, its kernels, and the copy back of logits or of sampled tokens.
     fn run(
         &mut self,
         batch: &Batch,
+        sampling: Option<&Sampling>,
         mut trace: Option<&mut StepTrace>,
         ranges: &mut Option<Box<dyn Ranges>>,
     ) -> Result<()> {
-        let sequences = batch.spans.len();
-        let decode = batch.spans.iter().all(|s| s.len == 1) && batch.logit_rows.len() == sequences;
         let split = trace.as_ref().is_some_and(|t| t.splits_graphs());
-        let graph = if decode && !split { self.graphs.find(sequences) } else { None };
+        let graph = if split { None } else { self.graph_of(batch) };
         let pad = graph.map_or(0, |g| g.1.size);
         let (parts, driver, stream) = (&self.parts, &*self.driver, self.stream);
+        let sampling = sampling.zip(parts.sampler.as_ref());
+        if let Some((wanted, sampler)) = sampling {
+            sampler.send(driver, stream, wanted.rows)?;
+        }
         let counts = parts.inputs.send(driver, stream, batch, pad, trace.as_deref_mut())?;
         match graph {
             Some((index, graph)) => {
@@ -178,13 +206,46 @@ impl GpuLoaded {
                 launch_all(parts, Step { trace, ..Step::new(driver, stream, counts) }, ranges)?;
             }
         }
-        let bytes = batch.logit_rows.len() * parts.plan.vocab_size * 4;
-        if bytes > 0 {
-            let what = Queued::Copy { bytes: bytes as u64, to_host: true };
-            trace::around(trace, stream, gpu::OUTPUT, what, &mut || {
-                driver.download_async(parts.logits, 0, parts.logits_at, bytes, stream)
-            })?;
+        let rows = batch.logit_rows.len();
+        let bytes = rows * parts.plan.vocab_size * 4;
+        match sampling {
+            Some((wanted, sampler)) => {
+                let op = gpu::SAMPLING as usize;
+                let mut step = Step { op, trace, ..Step::new(driver, stream, counts) };
+                sampler.launch(&mut step, rows, wanted.top)?;
+            }
+            None if bytes > 0 => {
+                let what = Queued::Copy { bytes: bytes as u64, to_host: true };
+                trace::around(trace, stream, gpu::OUTPUT, what, &mut || {
+                    driver.download_async(parts.logits, 0, parts.logits_at, bytes, stream)
+                })?;
+            }
+            None => {}
         }
+        Ok(())
+    }
+
+    /// A checked step, waited for.
+    fn whole(
+        &mut self,
+        batch: &Batch,
+        sampling: Option<&Sampling>,
+        recorder: &mut Recorder,
+    ) -> Result<()> {
+        let begin = recorder.now();
+        check_batch(batch, &self.parts.limits, self.parts.plan.vocab_size)?;
+        self.logit_rows = if sampling.is_some() { 0 } else { batch.logit_rows.len() };
+        self.steps = recorder.step as u32;
+        let mut trace = self.tracer.step(recorder);
+        let launched = self.run(batch, sampling, trace.as_mut(), &mut recorder.ranges);
+        // Waited for even after a refusal: the next step writes what this one's copy reads.
+        self.driver.synchronize(self.stream)?;
+        if let Some(trace) = trace {
+            trace.finish();
+        }
+        launched?;
+        let step = recorder.step;
+        recorder.record(Event::Step, step as u32, batch.tokens.len() as u64, begin, recorder.now());
         Ok(())
     }
 }
@@ -221,20 +282,29 @@ fn launch_all(
 
 impl Loaded for GpuLoaded {
     fn step(&mut self, batch: &Batch, recorder: &mut Recorder) -> Result<()> {
-        let begin = recorder.now();
-        check_batch(batch, &self.parts.limits, self.parts.plan.vocab_size)?;
-        self.logit_rows = batch.logit_rows.len();
-        self.steps = recorder.step as u32;
-        let mut trace = self.tracer.step(recorder);
-        let launched = self.run(batch, trace.as_mut(), &mut recorder.ranges);
-        // Waited for even after a refusal: the next step writes what this one's copy reads.
-        self.driver.synchronize(self.stream)?;
-        if let Some(trace) = trace {
-            trace.finish();
+        self.whole(batch, None, recorder)
+    }
+
+    fn samples(&self) -> Option<usize> {
+        self.parts.sampler.as_ref().map(|_| TOP)
+    }
+
+    fn step_sampled(
+        &mut self,
+        batch: &Batch,
+        sampling: &Sampling,
+        out: &mut Sampled,
+        recorder: &mut Recorder,
+    ) -> Result<()> {
+        let rows = batch.logit_rows.len();
+        match &self.parts.sampler {
+            Some(sampler) => sampler.check(sampling, rows)?,
+            None => return Err(Error::unsupported("sampling from a vocabulary of this size")),
         }
-        launched?;
-        let step = recorder.step;
-        recorder.record(Event::Step, step as u32, batch.tokens.len() as u64, begin, recorder.now());
+        self.whole(batch, Some(sampling), recorder)?;
+        if let Some(sampler) = &self.parts.sampler {
+            sampler.read(rows, sampling.top, out);
+        }
         Ok(())
     }
 
@@ -291,7 +361,11 @@ impl Loaded for GpuLoaded {
     }
 
     fn weight_dtype(&self) -> Dtype {
-        self.parts.dtype
+        self.parts.layout.dtype(&self.parts.plan, self.parts.dtype)
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.parts.notes
     }
 }
 

@@ -11,8 +11,9 @@ use crate::error::Result;
 
 /// A captured step.
 pub struct Captured {
-    /// Sequences of a step.
+    /// Sequences of a step, and tokens that the longest may have.
     pub size: usize,
+    pub depth: usize,
     exec: GraphExec,
     /// Each kernel node with the op of the plan that it belongs to.
     pub nodes: Vec<Node>,
@@ -31,17 +32,19 @@ pub fn sizes(most: usize) -> Vec<usize> {
     small.chain(steps).chain((most > 0).then_some(most)).collect()
 }
 
-/// What the kernels of a captured step of that size count with: every sequence as deep as the
-/// context, so that enough splits are launched for any.
-pub fn counts(size: usize, context: usize) -> Counts {
+/// What the kernels of a captured step of that size count with: every sequence of `depth` tokens,
+/// so that enough splits are launched for any.
+pub fn counts(size: usize, depth: usize) -> Counts {
     let size = size as u32;
     Counts {
         tokens: size,
         logits: size,
         spans: size,
+        decodes: size,
+        decode_deepest: depth as u32,
         tiles: 0,
         longest: 1,
-        deepest: context as u32,
+        cached: u64::from(size) * depth as u64,
     }
 }
 
@@ -56,7 +59,7 @@ impl Graphs {
     /// If a launch is refused; the capture is ended then.
     pub fn capture(
         &mut self,
-        size: usize,
+        (size, depth): (usize, usize),
         stream: Stream,
         launch: &mut dyn FnMut(&mut Vec<Node>) -> Result<()>,
     ) -> Result<()> {
@@ -68,13 +71,15 @@ impl Graphs {
         let graph = graph?;
         let exec = self.driver.instantiate(graph);
         self.driver.destroy_graph(graph)?;
-        self.list.push(Captured { size, exec: exec?, nodes });
+        self.list.push(Captured { size, depth, exec: exec?, nodes });
         Ok(())
     }
 
-    /// The smallest captured step that holds `sequences`.
-    pub fn find(&self, sequences: usize) -> Option<(usize, &Captured)> {
-        self.list.iter().enumerate().find(|(_, c)| c.size >= sequences)
+    /// The smallest captured step that holds `sequences`, the longest of `deepest` tokens, and its
+    /// number.
+    pub fn find(&self, sequences: usize, deepest: usize) -> Option<(usize, &Captured)> {
+        let holds = |c: &Captured| c.size >= sequences && c.depth >= deepest;
+        self.list.iter().enumerate().find(|(_, c)| holds(c))
     }
 
     /// Queues a captured step.

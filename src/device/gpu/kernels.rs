@@ -20,6 +20,8 @@ pub struct Kernel {
     pub block: u32,
     /// Dynamic shared memory of a launch, bytes.
     pub shared: u32,
+    /// Blocks of a cluster; 1 for none.
+    pub cluster: u32,
     /// It waits for the kernel before it by itself, so it may start early.
     pub programmatic: bool,
     /// `key=value` pairs of the registry.
@@ -68,15 +70,24 @@ impl Kernels {
             registry::kernel(&symbol).ok().filter(|(m, _)| m.target.runs_on(capability))
         };
         let found = of(Target::Sm90a).or_else(|| of(Target::Sm80));
-        let Some((module, kernel)) = found else {
+        let Some((_, kernel)) = found else {
             return Err(Error::unsupported(format!(
                 "no kernel {name} was built into this binary for {}",
                 self.driver.card().name
             )));
         };
-        if let Some(kernel) = self.loaded.get(kernel.symbol) {
+        self.symbol(kernel.symbol)
+    }
+
+    /// The kernel of that whole symbol.
+    ///
+    /// # Errors
+    /// As [`Kernels::half`].
+    pub fn symbol(&mut self, symbol: &str) -> Result<Kernel> {
+        if let Some(kernel) = self.loaded.get(symbol) {
             return Ok(*kernel);
         }
+        let (module, kernel) = registry::kernel(symbol)?;
         let loaded = self.load(module, kernel)?;
         self.loaded.insert(kernel.symbol, loaded);
         Ok(loaded)
@@ -108,6 +119,7 @@ impl Kernels {
             symbol: kernel.symbol,
             block: kernel.block,
             shared: kernel.shared,
+            cluster: kernel.cluster,
             programmatic: module.target == Target::Sm90a,
             about: kernel.about,
         })

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::choose::{Card, Half};
 use super::driver::{DevicePtr, Driver, Launch, Stream};
 use super::inputs::{Counts, Inputs};
 use super::kernels::{Kernel, Kernels};
 use super::memory::Memory;
 use super::registry::param_bytes;
 use super::trace::{self, Node, Queued, StepTrace};
+use super::weights::Packed;
 use crate::device::Limits;
 use crate::error::Result;
 use crate::model::plan::{Plan, Rows, View};
@@ -35,6 +37,8 @@ pub struct Prepare<'a> {
     /// Base address of each of the plan's buffers, matrices and vectors.
     pub buffers: &'a [DevicePtr],
     pub matrices: &'a [DevicePtr],
+    /// Matrices that are kept in packed blocks.
+    pub packed: &'a [Option<Packed>],
     pub vectors: &'a [DevicePtr],
     /// K and V of each layer.
     pub kv: &'a [(DevicePtr, DevicePtr)],
@@ -42,7 +46,10 @@ pub struct Prepare<'a> {
     pub angles: &'a [DevicePtr],
     /// Scratch that ops share, by name: one op runs at a time.
     pub shared: HashMap<&'static str, (DevicePtr, u64)>,
-    pub sms: u32,
+    pub driver: &'a dyn Driver,
+    /// What choices are made for.
+    pub card: Card,
+    pub half: Half,
 }
 
 /// A view as kernels see it.
@@ -149,7 +156,7 @@ impl<'a> Step<'a> {
             function: kernel.function,
             grid,
             block: [block, 1, 1],
-            cluster: [1; 3],
+            cluster: [kernel.cluster.max(1), 1, 1],
             shared_bytes: kernel.shared,
             programmatic: kernel.programmatic,
             params: param_bytes(params),

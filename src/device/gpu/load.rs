@@ -4,19 +4,24 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::GpuOptions;
+use super::choose::attention::Heads;
+use super::choose::{Card, Half};
 use super::driver::{DevicePtr, Driver, Stream};
+use super::exact::{self, Exact};
 use super::executor::{GpuLoaded, Parts};
 use super::graphs::{self, Graphs};
-use super::inputs::{Inputs, Tiling};
+use super::inputs::Inputs;
 use super::kernels::Kernels;
 use super::launch::{Launchable, Prepare};
+use super::layout::Layout;
 use super::memory::{Memory, Purpose};
-use super::ops::{self, Angles, angle_bytes, tile_rows};
-use super::weights::Uploader;
+use super::ops::{self, Angles, angle_bytes};
+use super::sample::Sampler;
+use super::weights::{Packed, Uploader};
 use crate::device::Limits;
 use crate::device::validate::validate;
 use crate::error::{Error, Result};
-use crate::model::plan::{Matrix, Op, Part, Plan, Rows};
+use crate::model::plan::{Op, Plan, Rows};
 use crate::weights::Weights;
 
 /// Bytes of a stored number.
@@ -38,9 +43,15 @@ pub fn load(
     validate(plan)?;
     let mut memory = Memory::new(Arc::clone(driver));
     let mut kernels = Kernels::new(Arc::clone(driver), options.dtype);
-    let (matrices, vectors) = upload(driver, &mut memory, options, plan, weights, progress)?;
+    let half = Half::of(options.dtype);
+    let exact = exact::check(driver, &mut kernels, half, limits)?;
+    let card = Card::of(driver.card(), exact == Exact::Equal);
+    let layout = Layout::new(plan, weights, options.packed);
+    let mut notes = layout.notes(plan, weights, options.dtype);
+    notes.extend(exact.note());
+    let placed = upload(driver, &mut memory, options, &layout, plan, weights, progress)?;
     weights.check()?;
-    let inputs = Inputs::new(&mut memory, limits, tiling(plan)?)?;
+    let inputs = Inputs::new(&mut memory, limits, heads(plan, half)?)?;
     let buffers = buffers(&mut memory, plan, limits)?;
     let kv = kv_pages(&mut memory, plan, limits)?;
     let (tables, angles) = rotary(&mut memory, &mut kernels, plan, limits, &inputs)?;
@@ -51,17 +62,22 @@ pub fn load(
         memory: &mut memory,
         inputs: &inputs,
         buffers: &buffers,
-        matrices: &matrices,
-        vectors: &vectors,
+        matrices: &placed.matrices,
+        packed: &placed.packed,
+        vectors: &placed.vectors,
         kv: &kv,
         angles: &tables,
         shared: HashMap::new(),
-        sms: driver.card().sms,
+        driver: &**driver,
+        card,
+        half,
     };
     let ops = ops::prepare(&mut prepare)?;
     let page_copy = page_copy(&mut kernels, &mut memory, plan, &kv)?;
     let rows = limits.logit_rows.max(1);
     let logits = memory.pinned(rows * plan.vocab_size * 4)?;
+    let logits_at = buffers[plan.logits.buffer];
+    let sampler = Sampler::new(&mut kernels, &mut memory, logits_at, rows, plan.vocab_size)?;
     let parts = Parts {
         plan: plan.clone(),
         limits: *limits,
@@ -70,11 +86,26 @@ pub fn load(
         angles,
         ops,
         page_copy,
-        logits_at: buffers[plan.logits.buffer],
+        sampler,
+        logits_at,
         logits,
         dtype: options.dtype,
         buffers,
+        layout,
+        notes,
+        card,
     };
+    captured(driver, options, memory, parts)
+}
+
+/// The loaded model, with a graph of each decode size.
+fn captured(
+    driver: &Arc<dyn Driver>,
+    options: &GpuOptions,
+    memory: Memory,
+    parts: Parts,
+) -> Result<GpuLoaded> {
+    let limits = parts.limits;
     // Scratch was zeroed on the default stream, which steps do not wait for.
     driver.synchronize(Stream::DEFAULT)?;
     let graphs = Graphs::new(Arc::clone(driver));
@@ -87,53 +118,55 @@ pub fn load(
     Ok(loaded)
 }
 
-/// How attention cuts rows into tiles; all of a model's layers must agree.
-fn tiling(plan: &Plan) -> Result<Tiling> {
-    let mut found: Option<usize> = None;
+/// The heads of attention; all of a model's layers must agree.
+fn heads(plan: &Plan, half: Half) -> Result<Heads> {
+    let mut found: Option<Heads> = None;
     for planned in &plan.ops {
-        let Op::Attention { heads, kv_heads, .. } = planned.op else { continue };
-        let group = heads / kv_heads;
-        if *found.get_or_insert(group) != group {
-            return Err(Error::unsupported("layers with different numbers of heads per group"));
+        let Op::Attention { heads, kv_heads, head_dim, .. } = planned.op else { continue };
+        let own = Heads { half, heads, kv_heads, head_dim };
+        if *found.get_or_insert(own) != own {
+            return Err(Error::unsupported("layers with different heads of attention"));
         }
     }
-    Ok(Tiling { group: found.unwrap_or(1), rows: tile_rows(plan.kv.head_dim) })
+    Ok(found.unwrap_or(Heads { half, heads: 1, kv_heads: 1, head_dim: plan.kv.head_dim }))
 }
 
 type Addresses = Vec<DevicePtr>;
+
+/// Where the weights lie; 0 for a matrix that is only packed.
+struct Placed {
+    matrices: Addresses,
+    packed: Vec<Option<Packed>>,
+    vectors: Addresses,
+}
 
 /// Uploads each matrix once, tied ones shared, and all vectors.
 fn upload(
     driver: &Arc<dyn Driver>,
     memory: &mut Memory,
     options: &GpuOptions,
+    layout: &Layout,
     plan: &Plan,
     weights: &Weights,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<(Addresses, Addresses)> {
-    let stored = |m: &Matrix| (m.rows * m.cols * ELEMENT) as u64;
-    let mut seen: HashMap<&[Part], DevicePtr> = HashMap::new();
-    let unique = plan.matrices.iter().filter(|m| seen.insert(&m.parts, 0).is_none());
-    let (mut done, total) = (0, unique.map(stored).sum());
-    seen.clear();
+) -> Result<Placed> {
+    let (mut done, total) = (0, layout.bytes(plan));
     let mut uploader = Uploader::new(driver, memory, options.dtype)?;
-    let mut matrices = Vec::with_capacity(plan.matrices.len());
-    for matrix in &plan.matrices {
-        if let Some(address) = seen.get(matrix.parts.as_slice()) {
-            matrices.push(*address);
-            continue;
-        }
-        let address = uploader.matrix(memory, matrix, weights)?;
-        seen.insert(&matrix.parts, address);
-        matrices.push(address);
-        done += stored(matrix);
+    let (mut matrices, mut packed) = (Vec::new(), Vec::new());
+    for (id, (matrix, form)) in plan.matrices.iter().zip(&layout.forms).enumerate() {
+        matrices.push(if form.wide { uploader.matrix(memory, matrix, weights)? } else { 0 });
+        packed.push(match form.packed {
+            Some(packing) => Some(uploader.packed(memory, matrix, weights, packing)?),
+            None => None,
+        });
+        done += layout.kept(id, matrix);
         progress(done, total);
     }
     let vectors: Result<Addresses> =
         plan.vectors.iter().map(|v| uploader.vector(memory, v, weights)).collect();
     let vectors = vectors?;
     uploader.finish()?;
-    Ok((matrices, vectors))
+    Ok(Placed { matrices, packed, vectors })
 }
 
 fn buffers(memory: &mut Memory, plan: &Plan, limits: &Limits) -> Result<Addresses> {

@@ -9,24 +9,29 @@ pub mod abi;
 pub mod check;
 pub mod choose;
 pub mod driver;
+mod exact;
 mod executor;
 mod graphs;
 mod inputs;
 mod kernels;
 mod launch;
+pub mod layout;
 mod load;
 mod memory;
 mod ops;
 pub mod quant;
 pub mod registry;
+mod sample;
 mod trace;
 pub mod turns;
 mod weights;
 
 use std::sync::Arc;
 
+use self::choose::{Card, Half, record};
 use self::driver::Driver;
 pub use self::executor::GpuLoaded;
+use self::layout::Layout;
 use super::{Device, DeviceInfo, Limits, Loaded};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
@@ -38,13 +43,15 @@ use crate::weights::Weights;
 pub struct GpuOptions {
     /// Storage of weights, activations and cache: bfloat16 or float16.
     pub dtype: Dtype,
+    /// Whether matrices stay in the blocks of their file where a kernel multiplies these.
+    pub packed: bool,
     /// Largest batch that a graph is captured for; `None`: the engine's largest, 0: no graphs.
     pub graph_sizes: Option<usize>,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        GpuOptions { dtype: Dtype::BF16, graph_sizes: None }
+        GpuOptions { dtype: Dtype::BF16, packed: true, graph_sizes: None }
     }
 }
 
@@ -108,6 +115,18 @@ impl Device for GpuDevice {
 
     fn element_bytes(&self) -> (usize, usize) {
         (2, 2)
+    }
+
+    fn weight_bytes(&self, plan: &Plan, weights: &Weights) -> u64 {
+        Layout::new(plan, weights, self.options.packed).bytes(plan)
+    }
+
+    fn choices(&self, plan: &Plan, weights: &Weights, rows: usize) -> Result<Vec<String>> {
+        let layout = Layout::new(plan, weights, self.options.packed);
+        // Before a card has been asked, wgmma is not counted on.
+        let card = Card::of(self.driver.card(), false);
+        let chosen = record::record(plan, &layout, &card, Half::of(self.options.dtype), rows)?;
+        Ok(chosen.iter().map(ToString::to_string).collect())
     }
 
     fn prepare(

@@ -9,8 +9,8 @@ use crate::types::Dtype;
 
 /// Weights of a block.
 const BLOCK: usize = 32;
-/// Rows and columns of a group.
-const ROWS: usize = 8;
+/// Rows of a group, and its columns.
+pub const ROWS: usize = 8;
 const COLUMNS: usize = 64;
 /// Bytes of a group's scales.
 const SCALES: usize = 2 * ROWS * 2;
@@ -41,6 +41,15 @@ impl Packing {
             Dtype::Q4_0 => Some(Q4_0),
             Dtype::Q4_1 => Some(Q4_1),
             _ => None,
+        }
+    }
+
+    /// The stored type that it packs.
+    pub fn dtype(self) -> Dtype {
+        match (self.bits, self.minima) {
+            (8, _) => Dtype::Q8_0,
+            (_, true) => Dtype::Q4_1,
+            _ => Dtype::Q4_0,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::driver::{DevicePtr, Driver, Event, Pinned, Stream, pinned_bytes};
 use super::memory::{Memory, Purpose};
+use super::quant::{self, Packing};
 use crate::error::{Error, Kind, Result};
 use crate::model::plan::{Matrix, Vector};
 use crate::types::Dtype;
@@ -13,6 +14,13 @@ use crate::weights::{Tensor, Weights};
 
 /// Bytes of half the staging buffer.
 const HALF: usize = 8 << 20;
+
+/// A matrix in packed blocks on the device.
+#[derive(Debug, Clone, Copy)]
+pub struct Packed {
+    pub address: DevicePtr,
+    pub packing: Packing,
+}
 
 /// Copies rows to the device.
 pub struct Uploader {
@@ -62,6 +70,54 @@ impl Uploader {
         }
         self.flush()?;
         Ok(address)
+    }
+
+    /// Allocates and uploads a matrix whose parts are all stored in the packing's blocks.
+    ///
+    /// # Errors
+    /// As [`Uploader::matrix`].
+    pub fn packed(
+        &mut self,
+        memory: &mut Memory,
+        matrix: &Matrix,
+        weights: &Weights,
+        packing: Packing,
+    ) -> Result<Packed> {
+        let bytes = packing.bytes(matrix.rows, matrix.cols) as u64;
+        let address = memory.alloc(Purpose::Weights, bytes, &matrix.name)?;
+        self.begin(address);
+        let (mut strip, mut rows) = (Vec::new(), 0);
+        for part in &matrix.parts {
+            let tensor = find(weights, &part.tensor, &[part.rows, matrix.cols])?;
+            for row in 0..part.rows {
+                strip.extend_from_slice(tensor.row(row));
+                rows += 1;
+                if rows == quant::ROWS {
+                    self.strip(packing, &mut strip, &mut rows, matrix)?;
+                }
+            }
+        }
+        if rows > 0 {
+            self.strip(packing, &mut strip, &mut rows, matrix)?;
+        }
+        self.flush()?;
+        Ok(Packed { address, packing })
+    }
+
+    /// Packs and appends the rows of one row of groups, and empties the strip.
+    fn strip(
+        &mut self,
+        packing: Packing,
+        strip: &mut Vec<u8>,
+        rows: &mut usize,
+        matrix: &Matrix,
+    ) -> Result<()> {
+        let packed =
+            packing.pack(strip, *rows, matrix.cols).map_err(|e| e.context(&matrix.name))?;
+        self.append(&packed)?;
+        strip.clear();
+        *rows = 0;
+        Ok(())
     }
 
     /// Allocates and uploads a vector.

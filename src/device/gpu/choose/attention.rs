@@ -65,6 +65,24 @@ impl Heads {
         (longest * self.group()).div_ceil(DECODE_ROWS).max(1)
     }
 
+    /// Blocks along x that any span which [`decodes`](Heads::decodes) takes at most.
+    pub fn decode_tiles(&self) -> usize {
+        self.span_tiles(1)
+    }
+
+    /// Splits over all decode spans that partial results are kept for: all that `sequences` of
+    /// `context` tokens could have, but no more than twice those of a cache of `tokens`, where
+    /// tokens that sequences share count once. Spans beyond go to the prefill kernel.
+    pub fn partial_splits(&self, sequences: usize, context: usize, tokens: usize) -> usize {
+        let one = max_splits(context);
+        (2 * max_splits(tokens) + sequences).max(one).min(sequences * one)
+    }
+
+    /// Bytes of partial results of one split of one decode span.
+    pub fn split_bytes(&self) -> usize {
+        self.decode_tiles() * self.kv_heads * DECODE_ROWS * (self.head_dim + 2) * 4
+    }
+
     /// Bytes of `AttentionParams::partial` for `spans` spans of at most `longest` new tokens and
     /// sequences of at most `context` tokens.
     pub fn partial_bytes(&self, spans: usize, longest: usize, context: usize) -> usize {
@@ -85,12 +103,28 @@ impl Heads {
         card: &Card,
     ) -> Result<Choice> {
         self.check()?;
-        let symbol = format!("sm80_{}_attention_decode_{}", self.half.name(), self.head_dim);
-        let x = spans * self.span_tiles(longest);
-        // Splits run side by side until the card is full; then blocks take several each.
+        let symbol = self.symbol("decode");
+        self.choice(symbol, self.decode_grid(spans, longest, context, card), card)
+    }
+
+    /// The decode kernel's grid. Splits run side by side until the card is full; then blocks take
+    /// several each.
+    pub fn decode_grid(
+        &self,
+        spans: usize,
+        longest: usize,
+        context: usize,
+        card: &Card,
+    ) -> [usize; 3] {
+        let x = (spans * self.span_tiles(longest)).max(1);
         let full = 4 * card.multiprocessors as usize;
         let z = max_splits(context).min(full.div_ceil(x * self.kv_heads)).max(1);
-        self.choice(symbol, [x, self.kv_heads, z], card)
+        [x, self.kv_heads, z]
+    }
+
+    /// The entry point of the `decode` or `prefill` kernel.
+    pub fn symbol(&self, form: &str) -> String {
+        format!("sm80_{}_attention_{form}_{}", self.half.name(), self.head_dim)
     }
 
     /// Rows of a prefill tile.
@@ -118,7 +152,7 @@ impl Heads {
     /// As [`Heads::decode`].
     pub fn prefill(&self, tiles: usize, card: &Card) -> Result<Choice> {
         self.check()?;
-        let symbol = format!("sm80_{}_attention_prefill_{}", self.half.name(), self.head_dim);
+        let symbol = self.symbol("prefill");
         self.choice(symbol, [tiles, self.kv_heads, 1], card)
     }
 
@@ -171,6 +205,17 @@ mod tests {
         let wide = Heads { kv_heads: 1, ..LLAMA };
         assert!(wide.decodes(1) && wide.span_tiles(1) == 2);
         assert_eq!(LLAMA.partial_bytes(1, 1, 4096), 8 * 16 * 16 * 130 * 4);
+    }
+
+    #[test]
+    fn partial_results_grow_with_the_cache_and_not_with_context_times_sequences() {
+        // 4 sequences of 1,024 tokens: all of their splits.
+        assert_eq!(LLAMA.partial_splits(4, 1024, 1 << 17), 16);
+        // 128 sequences of up to 131,072 tokens over a cache of 400,000.
+        assert_eq!(LLAMA.partial_splits(128, 1 << 17, 400_000), 2 * 1563 + 128);
+        assert!(LLAMA.partial_splits(128, 1 << 17, 400_000) * LLAMA.split_bytes() < 256 << 20);
+        // One sequence may always take the context.
+        assert_eq!(LLAMA.partial_splits(1, 1 << 17, 1 << 10), 512);
     }
 
     #[test]

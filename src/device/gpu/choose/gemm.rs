@@ -34,6 +34,24 @@ pub struct Tile {
     pub wgmma: bool,
 }
 
+/// Kernels for products, by how the weights are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `cuda/gemm.cu`, `cuda/gemm_wgmma.cu`.
+    Plain,
+    /// `cuda/grouped_gemm.cu`: the rows of each of that many experts.
+    Grouped(usize),
+    /// `cuda/quant_gemm.cu`.
+    Packed(Packing),
+}
+
+/// A configuration that a card can run, whatever the number of rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Variant {
+    pub tile: Tile,
+    pub kernel: &'static registry::Kernel,
+}
+
 /// What was chosen, and why.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
@@ -97,10 +115,22 @@ impl Tile {
         if self.gated { "_gated" } else { "" }
     }
 
-    fn legal(self, p: &Product, card: &Card) -> bool {
-        // Below 64 rows most of wgmma's 128 would be padding.
-        let hopper = card.capability == (9, 0) && card.wgmma_is_exact && p.m > 64;
-        self.gated == p.gated && (!self.wgmma || hopper)
+    fn named(self, family: Family, half: Half, card: &Card) -> String {
+        match family {
+            Family::Plain => self.symbol(half, card),
+            Family::Grouped(_) => self.grouped_symbol(half),
+            Family::Packed(packing) => self.quant_symbol(half, packing.name),
+        }
+    }
+
+    /// Whether this card may run it at all.
+    fn runs_on(self, card: &Card) -> bool {
+        !self.wgmma || (card.capability == (9, 0) && card.wgmma_is_exact)
+    }
+
+    /// Whether it is worth a thought for that many rows: of few, wgmma's 128 would be padding.
+    fn serves(self, m: usize) -> bool {
+        !self.wgmma || m > 64
     }
 
     /// Rows of w that a block reads.
@@ -155,28 +185,86 @@ fn check(p: &Product) -> Result<()> {
     Ok(())
 }
 
-/// Every legal configuration with its projected time, best first.
+/// Every configuration of a family that the card can run.
+///
+/// # Errors
+/// None fits the card's shared memory, or a kernel was not built in.
+pub fn variants(family: Family, half: Half, gated: bool, card: &Card) -> Result<Vec<Variant>> {
+    let tiles: &[Tile] = if family == Family::Plain { &TILES } else { &GROUPED_TILES };
+    let mut all = Vec::new();
+    for tile in tiles.iter().filter(|t| t.gated == gated && t.runs_on(card)) {
+        let (_, kernel) = registry::kernel(&tile.named(family, half, card))?;
+        if kernel.shared <= card.shared_per_block {
+            all.push(Variant { tile: *tile, kernel });
+        }
+    }
+    if all.is_empty() {
+        return Err(Error::unsupported(format!(
+            "no GEMM fits {} bytes of shared memory",
+            card.shared_per_block
+        )));
+    }
+    Ok(all)
+}
+
+/// The best of [`variants`] for a product: that with the least projected time, the smaller of
+/// equals. Grouped and packed products have one tile for few rows and one for many.
+pub fn pick(family: Family, variants: &[Variant], p: &Product, card: &Card) -> usize {
+    let rows = match family {
+        Family::Plain => {
+            let served = variants.iter().enumerate().filter(|(_, v)| v.tile.serves(p.m));
+            let timed = served.map(|(i, v)| (i, v.tile.seconds(p, card, v.kernel.shared)));
+            return timed.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(i, _)| i);
+        }
+        // Small tiles unless an expert has enough rows on average to fill large ones.
+        Family::Grouped(experts) if p.m >= 32 * experts => 64,
+        Family::Packed(_) if p.m > 16 => 64,
+        _ => 16,
+    };
+    variants.iter().position(|v| v.tile.rows == rows).unwrap_or(0)
+}
+
+impl Variant {
+    /// The launch of a product.
+    pub fn geometry(&self, family: Family, p: &Product, card: &Card) -> Geometry {
+        let Variant { tile, kernel } = *self;
+        let grid = match family {
+            Family::Plain => [tile.grid(p, card), 1, 1],
+            Family::Packed(_) => [tile.tiles(p) as u32, 1, 1],
+            // As many slots as tiles can be needed however the rows are spread.
+            Family::Grouped(experts) => {
+                let slots = p.m.min(p.m.div_ceil(tile.rows as usize) + experts);
+                [p.n.div_ceil(tile.columns as usize) as u32, slots as u32, 1]
+            }
+        };
+        Geometry {
+            grid,
+            block: kernel.block,
+            shared: kernel.shared,
+            cluster: kernel.cluster,
+            early: kernel.symbol.starts_with("sm90a"),
+        }
+    }
+
+    fn choice(&self, family: Family, p: &Product, card: &Card) -> Choice {
+        Choice {
+            tile: self.tile,
+            symbol: self.kernel.symbol.to_owned(),
+            geometry: self.geometry(family, p, card),
+            seconds: self.tile.seconds(p, card, self.kernel.shared),
+        }
+    }
+}
+
+/// Every configuration for a product with its projected time, best first.
 ///
 /// # Errors
 /// k is no multiple of 8, or a size is 0.
 pub fn rank(p: &Product, card: &Card) -> Result<Vec<Choice>> {
     check(p)?;
-    let mut all = Vec::new();
-    for tile in TILES.into_iter().filter(|t| t.legal(p, card)) {
-        let symbol = tile.symbol(p.half, card);
-        let (_, kernel) = registry::kernel(&symbol)?;
-        if kernel.shared > card.shared_per_block {
-            continue;
-        }
-        let geometry = Geometry {
-            grid: [tile.grid(p, card), 1, 1],
-            block: kernel.block,
-            shared: kernel.shared,
-            cluster: kernel.cluster,
-            early: symbol.starts_with("sm90a"),
-        };
-        all.push(Choice { tile, symbol, geometry, seconds: tile.seconds(p, card, kernel.shared) });
-    }
+    let all = variants(Family::Plain, p.half, p.gated, card)?;
+    let served = all.iter().filter(|v| v.tile.serves(p.m));
+    let mut all: Vec<Choice> = served.map(|v| v.choice(Family::Plain, p, card)).collect();
     all.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     Ok(all)
 }
@@ -186,60 +274,41 @@ pub fn rank(p: &Product, card: &Card) -> Result<Vec<Choice>> {
 /// # Errors
 /// As [`rank`].
 pub fn choose(p: &Product, card: &Card) -> Result<Choice> {
-    rank(p, card)?.into_iter().next().ok_or_else(|| {
-        Error::unsupported(format!("no GEMM fits {} bytes of shared memory", card.shared_per_block))
-    })
+    one(Family::Plain, p, card)
 }
 
-/// The configuration for products of `p.m` rows spread over `experts` matrices. Grid y has as many
-/// slots as tiles can be needed however the rows are spread.
+/// The configuration for products of `p.m` rows spread over `experts` matrices.
 ///
 /// # Errors
 /// As [`rank`].
 pub fn choose_grouped(p: &Product, experts: usize, card: &Card) -> Result<Choice> {
-    check(p)?;
-    // Small tiles unless an expert has enough rows on average to fill large ones.
-    let rows = if p.m >= 32 * experts { 64 } else { 16 };
-    let tile = GROUPED_TILES.into_iter().find(|t| t.gated == p.gated && t.rows == rows);
-    let tile = tile.ok_or_else(|| Error::unsupported("no grouped GEMM of this kind"))?;
-    let symbol = tile.grouped_symbol(p.half);
-    let (_, kernel) = registry::kernel(&symbol)?;
-    let slots = p.m.min(p.m.div_ceil(rows as usize) + experts);
-    let columns = p.n.div_ceil(tile.columns as usize);
-    let geometry = Geometry {
-        grid: [columns as u32, slots as u32, 1],
-        block: kernel.block,
-        shared: kernel.shared,
-        cluster: 1,
-        early: false,
-    };
-    let seconds = tile.seconds(p, card, kernel.shared);
-    Ok(Choice { tile, symbol, geometry, seconds })
+    one(Family::Grouped(experts), p, card)
 }
 
 /// The configuration for a product with packed weights.
 ///
 /// # Errors
-/// k is no multiple of 32, gated and n no multiple of 8, or a size is 0.
+/// As [`rank`], or [`packs`] does not hold.
 pub fn choose_quant(p: &Product, packing: Packing, card: &Card) -> Result<Choice> {
-    check(p)?;
-    if p.k % 32 != 0 || p.gated && p.n % 8 != 0 {
+    if !packs(p.n, p.k, p.gated) {
         let Product { n, k, .. } = p;
         return Err(Error::unsupported(format!(
             "{} weights of {n} × {k} on the GPU: whole blocks of 32, and gates of whole 8 rows",
             packing.name
         )));
     }
-    let rows = if p.m <= 16 { 16 } else { 64 };
-    let tile = GROUPED_TILES.into_iter().find(|t| t.gated == p.gated && t.rows == rows);
-    let tile = tile.ok_or_else(|| Error::unsupported("no quantised GEMM of this kind"))?;
-    let symbol = tile.quant_symbol(p.half, packing.name);
-    let (_, kernel) = registry::kernel(&symbol)?;
-    let grid = [tile.tiles(p) as u32, 1, 1];
-    let geometry =
-        Geometry { grid, block: kernel.block, shared: kernel.shared, cluster: 1, early: false };
-    let seconds = tile.seconds(p, card, kernel.shared);
-    Ok(Choice { tile, symbol, geometry, seconds })
+    one(Family::Packed(packing), p, card)
+}
+
+/// Whether a matrix of `n` columns of y over `k` numbers can be multiplied packed.
+pub fn packs(n: usize, k: usize, gated: bool) -> bool {
+    k.is_multiple_of(32) && (!gated || n.is_multiple_of(8))
+}
+
+fn one(family: Family, p: &Product, card: &Card) -> Result<Choice> {
+    check(p)?;
+    let all = variants(family, p.half, p.gated, card)?;
+    Ok(all[pick(family, &all, p, card)].choice(family, p, card))
 }
 
 #[cfg(test)]

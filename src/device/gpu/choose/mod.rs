@@ -7,6 +7,10 @@
 
 pub mod attention;
 pub mod gemm;
+pub mod record;
+
+use super::driver::CardInfo;
+use crate::types::Dtype;
 
 /// What a choice needs to know of a card.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +49,28 @@ impl Card {
         wgmma_is_exact: false,
     };
 
+    /// What is known of a driver's card; what the driver does not tell is scaled from the data
+    /// sheet of the nearest card above, by multiprocessors and clock.
+    pub fn of(info: &CardInfo, wgmma_is_exact: bool) -> Card {
+        let near = if info.capability >= (9, 0) { Card::H100 } else { Card::A100 };
+        let known = |told: f64, else_: f64| if told > 0.0 { told } else { else_ };
+        let clock_hz = known(info.clock_hz, near.clock_hz);
+        let size = f64::from(info.sms) * clock_hz;
+        let scale = size / (f64::from(near.multiprocessors) * near.clock_hz);
+        Card {
+            capability: info.capability,
+            multiprocessors: info.sms.max(1),
+            shared_per_block: info.shared_per_block,
+            shared_per_multiprocessor: info.shared_per_sm,
+            memory_bandwidth: known(info.memory_bandwidth, near.memory_bandwidth * scale),
+            l2_bandwidth: near.l2_bandwidth * scale,
+            mma_rate: near.mma_rate * scale,
+            wgmma_rate: near.wgmma_rate * scale,
+            clock_hz,
+            wgmma_is_exact,
+        }
+    }
+
     /// A100 SXM 80 GB by its data sheet.
     pub const A100: Card = Card {
         capability: (8, 0),
@@ -69,6 +95,11 @@ pub enum Half {
 
 impl Half {
     pub const ALL: [Half; 2] = [Half::Bf16, Half::F16];
+
+    /// The type in which a model with this storage type is kept.
+    pub fn of(dtype: Dtype) -> Half {
+        if dtype == Dtype::F16 { Half::F16 } else { Half::Bf16 }
+    }
 
     pub const fn name(self) -> &'static str {
         match self {

@@ -2,18 +2,20 @@
 
 mod attention;
 mod elementwise;
+pub mod fuse;
 mod gemm;
 mod linear;
 mod moe;
 mod norm;
 mod rope;
 
-pub use attention::tile_rows;
+pub use linear::operand_map;
 pub use rope::{Angles, angle_bytes};
 
+use self::fuse::Group;
 use super::launch::{Launchable, Prepare};
-use crate::error::Result;
-use crate::model::plan::{Activation, Op};
+use crate::error::{Error, Result};
+use crate::model::plan::{Activation, Op, PlannedOp};
 
 /// One launchable and the ops of the plan that it carries out: `count` from `first` on.
 pub struct Prepared {
@@ -27,63 +29,64 @@ pub struct Prepared {
 /// # Errors
 /// Names the op for which no kernel fits.
 pub fn prepare(p: &mut Prepare<'_>) -> Result<Vec<Prepared>> {
-    let ops: Vec<Op> = p.plan.ops.iter().map(|planned| planned.op.clone()).collect();
+    let plan = p.plan;
     let mut all = Vec::new();
-    let mut first = 0;
-    while first < ops.len() {
-        let planned = &p.plan.ops[first];
-        let place = format!("{} ({})", planned.scope, planned.op.name());
-        let (op, count) = one(p, &ops[first..]).map_err(|e| e.context(place))?;
-        all.push(Prepared { op, first, count });
-        first += count;
+    for (first, group) in fuse::groups(plan) {
+        let planned = &plan.ops[first];
+        let ops = &plan.ops[first..first + group.ops()];
+        let op = fused(p, ops, group)
+            .map_err(|e| e.context(format!("{} ({})", planned.scope, planned.op.name())))?;
+        all.push(Prepared { op, first, count: group.ops() });
     }
     Ok(all)
 }
 
-type Boxed = (Box<dyn Launchable>, usize);
+type Boxed = Box<dyn Launchable>;
 
-/// Prepares the first of `ops`, with its neighbours where one kernel does both.
-fn one(p: &mut Prepare<'_>, ops: &[Op]) -> Result<Boxed> {
-    let next = ops.get(1);
-    Ok(match (&ops[0], next) {
-        (Op::Add { x, y }, Some(norm @ Op::RmsNorm { x: sum, out, groups: 1, .. }))
-            if x == sum && out.buffer != x.buffer && out.buffer != y.buffer =>
-        {
-            (Box::new(norm::Norm::new(p, norm, Some(y))?), 2)
+fn fused(p: &mut Prepare<'_>, ops: &[PlannedOp], group: Group) -> Result<Boxed> {
+    let second = ops.get(1).map(|o| &o.op);
+    Ok(match (group, &ops[0].op, second) {
+        (Group::AddNorm, Op::Add { y, .. }, Some(norm)) => {
+            Box::new(norm::Norm::new(p, norm, Some(y))?)
         }
-        (Op::Linear { matrix, bias, x, out }, Some(Op::GatedAct { gate_up, out: gated, act }))
-            if out == gate_up =>
-        {
-            (Box::new(linear::Linear::gated(p, (x, *matrix, *bias), gated, *act)?), 2)
+        (Group::LinearGated, Op::Linear { x, matrix, bias, .. }, Some(gated)) => {
+            let Op::GatedAct { out, act, .. } = gated else { return alone(p, &ops[0].op) };
+            Box::new(linear::Linear::gated(p, (x, *matrix, *bias), out, *act)?)
         }
-        (rope @ Op::Rope { k, .. }, Some(Op::KvWrite { k: stored, v, layer })) if k == stored => {
-            (Box::new(rope::Rope::new(p, Some(rope), (k, v), *layer)?), 2)
+        (Group::LinearAdd, Op::Linear { x, matrix, bias, .. }, Some(Op::Add { x: sum, .. })) => {
+            Box::new(linear::Linear::added(p, (x, *matrix, *bias), sum)?)
         }
-        (Op::Embed { table, out, scale }, _) => {
-            (Box::new(elementwise::Embed::new(p, *table, out, *scale)?), 1)
+        (Group::RopeWrite, rope, Some(write)) => Box::new(rope::Rope::new(p, Some(rope), write)?),
+        (Group::NormsRopeWrite, q_norm, Some(k_norm)) => {
+            Box::new(rope::Rope::normed(p, (q_norm, k_norm), &ops[2].op, &ops[3].op)?)
         }
-        (norm @ Op::RmsNorm { .. }, _) => (Box::new(norm::Norm::new(p, norm, None)?), 1),
-        (Op::Add { x, y }, _) => (Box::new(elementwise::Add::new(p, x, y)?), 1),
-        (Op::Linear { x, matrix, bias, out }, _) => {
-            (Box::new(linear::Linear::new(p, (x, *matrix, *bias), out)?), 1)
+        (_, op, _) => alone(p, op)?,
+    })
+}
+
+fn alone(p: &mut Prepare<'_>, op: &Op) -> Result<Boxed> {
+    Ok(match op {
+        Op::Embed { table, out, scale } => {
+            Box::new(elementwise::Embed::new(p, *table, out, *scale)?)
         }
-        (Op::Rope { .. }, _) => {
-            return Err(crate::error::Error::unsupported(
+        Op::RmsNorm { .. } => Box::new(norm::Norm::new(p, op, None)?),
+        Op::Add { x, y } => Box::new(elementwise::Add::new(p, x, y)?),
+        Op::Linear { x, matrix, bias, out } => {
+            Box::new(linear::Linear::new(p, (x, *matrix, *bias), out)?)
+        }
+        Op::Rope { .. } => {
+            return Err(Error::unsupported(
                 "rotated keys that are not stored at once have no kernel",
             ));
         }
-        (Op::KvWrite { k, v, layer }, _) => {
-            (Box::new(rope::Rope::new(p, None, (k, v), *layer)?), 1)
+        Op::KvWrite { .. } => Box::new(rope::Rope::new(p, None, op)?),
+        Op::Attention { .. } => Box::new(attention::Attention::new(p, op)?),
+        Op::GatedAct { gate_up, out, act } => {
+            Box::new(elementwise::Gated::new(p, gate_up, out, *act)?)
         }
-        (attention @ Op::Attention { .. }, _) => {
-            (Box::new(attention::Attention::new(p, attention)?), 1)
-        }
-        (Op::GatedAct { gate_up, out, act }, _) => {
-            (Box::new(elementwise::Gated::new(p, gate_up, out, *act)?), 1)
-        }
-        (moe @ Op::Moe { .. }, _) => (Box::new(moe::Moe::new(p, moe)?), 1),
-        (Op::Gather { x, out }, _) => (Box::new(elementwise::Gather::new(p, x, out)?), 1),
-        (Op::Softcap { x, cap }, _) => (Box::new(elementwise::Softcap::new(p, x, *cap)?), 1),
+        Op::Moe { .. } => Box::new(moe::Moe::new(p, op)?),
+        Op::Gather { x, out } => Box::new(elementwise::Gather::new(p, x, out)?),
+        Op::Softcap { x, cap } => Box::new(elementwise::Softcap::new(p, x, *cap)?),
     })
 }
 

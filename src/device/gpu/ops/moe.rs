@@ -2,8 +2,9 @@
 //! (`cuda/moe_*.cu`, `cuda/grouped_gemm.cu`). Nothing returns to the host in between.
 
 use super::act_number;
-use super::gemm::{self, Shape, Tile};
+use super::gemm::Products;
 use crate::device::gpu::abi;
+use crate::device::gpu::choose::gemm::Family;
 use crate::device::gpu::driver::DevicePtr;
 use crate::device::gpu::inputs::Counts;
 use crate::device::gpu::kernels::Kernel;
@@ -11,19 +12,13 @@ use crate::device::gpu::launch::{Launchable, Prepare, Step, Tensor, row_blocks};
 use crate::error::{Error, Result};
 use crate::model::plan::Op;
 
-/// Tiles of grouped products, plain and gated.
-const PLAIN: [Tile; 2] =
-    [Tile { rows: 16, columns: 32, gated: false }, Tile { rows: 64, columns: 64, gated: false }];
-const GATED: [Tile; 2] =
-    [Tile { rows: 16, columns: 32, gated: true }, Tile { rows: 64, columns: 32, gated: true }];
-
 /// Kernels of all stages.
 struct Stages {
-    router: Vec<Kernel>,
+    router: Products,
     topk: Kernel,
     permute: Kernel,
-    up: Vec<Kernel>,
-    down: Vec<Kernel>,
+    up: Products,
+    down: Products,
     combine: Kernel,
 }
 
@@ -56,7 +51,6 @@ pub struct Moe {
     renormalise: bool,
     act: u32,
     columns: u32,
-    sms: u32,
 }
 
 impl Moe {
@@ -78,11 +72,11 @@ impl Moe {
         };
         let (up, down) = (addresses(|e| e.gate_up), addresses(|e| e.down));
         let stages = Stages {
-            router: gemm::kernels(p.kernels, "gemm", &gemm::PLAIN)?,
+            router: Products::load(p, Family::Plain, false)?.without_maps(),
             topk: p.kernels.get("f32_moe_topk")?,
             permute: p.kernels.get("moe_permute")?,
-            up: gemm::kernels(p.kernels, "grouped_gemm", &GATED)?,
-            down: gemm::kernels(p.kernels, "grouped_gemm", &PLAIN)?,
+            up: Products::load(p, Family::Grouped(experts.len()), true)?,
+            down: Products::load(p, Family::Grouped(experts.len()), false)?,
             combine: p.kernels.half("moe_combine_vec")?,
         };
         let (tokens, count) = (p.limits.step_tokens as u64, (p.limits.step_tokens * top_k) as u64);
@@ -110,28 +104,25 @@ impl Moe {
             renormalise: *renormalise,
             act: act_number(*act),
             columns: row_blocks(out.width, 8),
-            sms: p.sms,
         })
     }
 
     fn route(&self, step: &mut Step<'_>, rows: u32) -> Result<()> {
         let s = &self.spaces;
-        let shape = Shape { m: rows, n: self.experts, k: self.x.width };
-        let at = gemm::choose(&gemm::PLAIN, shape, self.sms);
+        let picked = self.stages.router.pick(rows, self.experts, self.x.width);
         let params = abi::GemmParams {
             x: self.x.address,
             w: self.router,
             y: s.logits,
             m: rows,
-            n: shape.n,
-            k: shape.k,
+            n: self.experts,
+            k: self.x.width,
             x_stride: self.x.stride,
             y_stride: self.experts,
             out_f32: 1,
             ..Default::default()
         };
-        let blocks = gemm::PLAIN[at].blocks(rows, shape.n);
-        step.run(&self.stages.router[at], [blocks, 1, 1], &params)?;
+        step.run(picked.kernel, picked.grid, &params)?;
         let params = abi::MoeTopkParams {
             logits: s.logits,
             chosen: s.chosen,
@@ -161,15 +152,11 @@ impl Moe {
     fn product(
         &self,
         step: &mut Step<'_>,
-        (tiles, kernels): (&[Tile; 2], &[Kernel]),
+        products: &Products,
         gemm: abi::GemmParams,
         gather: DevicePtr,
     ) -> Result<()> {
-        // Few rows an expert want short tiles.
-        let at = usize::from(gemm.m / self.experts.max(1) >= 32);
-        let tile = tiles[at];
-        let slots = gemm.m.min(gemm.m.div_ceil(tile.rows) + self.experts);
-        let grid = [gemm.n.div_ceil(tile.columns), slots, 1];
+        let picked = products.pick(gemm.m, gemm.n, gemm.k);
         let params = abi::GroupedGemmParams {
             gemm,
             offsets: self.spaces.offsets,
@@ -177,7 +164,7 @@ impl Moe {
             experts: self.experts,
             reserved: 0,
         };
-        step.run(&kernels[at], grid, &params)
+        step.run(picked.kernel, picked.grid, &params)
     }
 }
 
@@ -201,7 +188,7 @@ impl Launchable for Moe {
             act: self.act,
             ..Default::default()
         };
-        self.product(step, (&GATED, &self.stages.up), up, s.gather)?;
+        self.product(step, &self.stages.up, up, s.gather)?;
         let down = abi::GemmParams {
             x: s.inner,
             w: self.down,
@@ -213,7 +200,7 @@ impl Launchable for Moe {
             y_stride: self.out.width,
             ..Default::default()
         };
-        self.product(step, (&PLAIN, &self.stages.down), down, 0)?;
+        self.product(step, &self.stages.down, down, 0)?;
         let params = abi::MoeCombineParams {
             y: s.outer,
             places: s.places,

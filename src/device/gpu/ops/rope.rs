@@ -9,7 +9,7 @@ use crate::device::gpu::launch::{Launchable, Prepare, Step, Tensor};
 use crate::device::gpu::memory::Memory;
 use crate::device::gpu::turns::per_position;
 use crate::error::{Error, Result};
-use crate::model::plan::{Op, View};
+use crate::model::plan::Op;
 use crate::model::rope::RopeTable;
 
 /// Bytes of a row's angles, as the kernels lay them out.
@@ -82,6 +82,16 @@ pub struct Rope {
     page_size: u32,
     /// Items of a row: see the kernel's launch line.
     items: u32,
+    norms: Norms,
+}
+
+/// Norms of each head before the rotation; weights 0: none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Norms {
+    q_weight: DevicePtr,
+    k_weight: DevicePtr,
+    eps: f32,
+    offset: f32,
 }
 
 /// Whether the form with 16 bytes a thread fits.
@@ -90,12 +100,33 @@ pub fn is_wide(half: u32, head_dim: u32, tensors: &[Tensor]) -> bool {
 }
 
 impl Rope {
-    pub fn new(
-        p: &mut Prepare<'_>,
-        rope: Option<&Op>,
-        (k, v): (&View, &View),
-        layer: usize,
-    ) -> Result<Self> {
+    /// Rotation, if there is one, and storing.
+    ///
+    /// # Errors
+    /// If the ops are others, or no kernel fits.
+    pub fn new(p: &mut Prepare<'_>, rope: Option<&Op>, write: &Op) -> Result<Self> {
+        Self::with(p, rope, write, Norms::default())
+    }
+
+    /// The same after a norm of each head of q and of k ([`fuse`](super::fuse) has checked that
+    /// the kernel can).
+    ///
+    /// # Errors
+    /// As [`Rope::new`].
+    pub fn normed(p: &mut Prepare<'_>, norms: (&Op, &Op), rope: &Op, write: &Op) -> Result<Self> {
+        let (Op::RmsNorm { weight: q, eps, plus_one, .. }, Op::RmsNorm { weight: k, .. }) = norms
+        else {
+            return Err(Error::unsupported("not norms of q and k"));
+        };
+        let (q_weight, k_weight) = (p.vectors[*q], p.vectors[*k]);
+        let offset = if *plus_one { 1.0 } else { 0.0 };
+        Self::with(p, Some(rope), write, Norms { q_weight, k_weight, eps: *eps, offset })
+    }
+
+    fn with(p: &mut Prepare<'_>, rope: Option<&Op>, write: &Op, norms: Norms) -> Result<Self> {
+        let Op::KvWrite { k, v, layer } = write else {
+            return Err(Error::unsupported("not keys and values to store"));
+        };
         let kv = p.plan.kv;
         let (k, v) = (p.tensor(k), p.tensor(v));
         let (mut q, mut heads, mut half, mut angles) = (None, 0, 0, 0);
@@ -110,7 +141,13 @@ impl Rope {
         }
         let tensors: Vec<Tensor> = [Some(k), Some(v), q].into_iter().flatten().collect();
         let wide = is_wide(half, head_dim, &tensors);
-        let kernel = p.kernels.half(if wide { "rope_vec" } else { "rope_any" })?;
+        let form = match (wide, norms.q_weight != 0) {
+            (true, true) => "rope_norm",
+            (true, false) => "rope_vec",
+            (false, false) => "rope_any",
+            (false, true) => return Err(Error::unsupported("norms of such heads")),
+        };
+        let kernel = p.kernels.half(form)?;
         let (numbers, kv_heads) = (if wide { 8 } else { 1 }, kv.kv_heads as u32);
         let rest = kv_heads * (2 * head_dim - 2 * half) / numbers;
         Ok(Rope {
@@ -118,7 +155,7 @@ impl Rope {
             q,
             k,
             v,
-            pages: p.kv[layer],
+            pages: p.kv[*layer],
             angles,
             slots: p.inputs.slots(),
             heads,
@@ -127,6 +164,7 @@ impl Rope {
             half,
             page_size: p.limits.page_size as u32,
             items: (heads + kv_heads) * half / numbers + rest,
+            norms,
         })
     }
 }
@@ -142,8 +180,8 @@ impl Launchable for Rope {
             k_pages: self.pages.0,
             v_pages: self.pages.1,
             slots: self.slots,
-            q_weight: 0,
-            k_weight: 0,
+            q_weight: self.norms.q_weight,
+            k_weight: self.norms.k_weight,
             rows,
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -153,8 +191,8 @@ impl Launchable for Rope {
             q_stride: self.q.map_or(0, |q| q.stride),
             k_stride: self.k.stride,
             v_stride: self.v.stride,
-            eps: 0.0,
-            offset: 0.0,
+            eps: self.norms.eps,
+            offset: self.norms.offset,
             reserved: 0,
         };
         let blocks = self.items.div_ceil(self.kernel.block);
@@ -164,7 +202,8 @@ impl Launchable for Rope {
     fn traffic(&self, counts: &Counts) -> u64 {
         let rotated = u64::from(self.heads) * 2 * u64::from(self.half) * 4;
         let stored = u64::from(self.kv_heads) * u64::from(self.head_dim) * 8;
-        u64::from(counts.tokens) * (rotated + stored + 4 + 8 * u64::from(self.half))
+        let weights = if self.norms.q_weight == 0 { 0 } else { 4 * u64::from(self.head_dim) };
+        u64::from(counts.tokens) * (rotated + stored + 4 + 8 * u64::from(self.half)) + weights
     }
 }
 

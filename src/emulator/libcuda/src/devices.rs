@@ -77,8 +77,8 @@ pub unsafe extern "C" fn cuDeviceGetAttribute(
         37 => 5120,                                         // memory bus, bits
         38 => card.l2_bytes as u32,
         39 => card.threads_per_sm,
-        75 => card.capability.0,
-        76 => card.capability.1,
+        75 => setup().capability.0,
+        76 => setup().capability.1,
         81 => card.shared_per_sm,
         97 => card.shared_per_block,
         106 => card.blocks_per_sm,

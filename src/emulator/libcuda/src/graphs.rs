@@ -38,6 +38,21 @@ thread_local! {
     static DEPENDENCIES: RefCell<[Handle; 1]> = const { RefCell::new([std::ptr::null_mut()]) };
 }
 
+/// As `cuStreamGetCaptureInfo_v3`, before edges had data.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn cuStreamGetCaptureInfo_v2(
+    on: Handle,
+    status: *mut c_int,
+    id: *mut u64,
+    graph: *mut Handle,
+    nodes: *mut *const Handle,
+    count: *mut usize,
+) -> CuResult {
+    let edges = std::ptr::null_mut();
+    // SAFETY: the header's contract.
+    unsafe { cuStreamGetCaptureInfo_v3(on, status, id, graph, nodes, edges, count) }
+}
+
 /// The graph so far, and the one node that the stream's next node would depend on.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cuStreamGetCaptureInfo_v3(

@@ -23,6 +23,8 @@ pub struct Setup {
     pub config: Config,
     pub version: i32,
     pub devices: i32,
+    /// Compute capability to claim instead of the card's.
+    pub capability: (u32, u32),
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -52,7 +54,13 @@ pub fn setup() -> &'static Setup {
             Ok(faults) => config.faults = faults,
             Err(_) => devices = 0,
         }
-        Setup { config, version: number("PACER_LIBCUDA_VERSION", 13_000), devices }
+        let claimed = variable("PACER_LIBCUDA_CAPABILITY").and_then(|text| {
+            let (major, minor) = text.split_once('.')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        });
+        let capability = claimed.unwrap_or(config.card.capability);
+        let version = number("PACER_LIBCUDA_VERSION", 13_000);
+        Setup { config, version, devices, capability }
     })
 }
 

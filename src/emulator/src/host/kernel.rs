@@ -211,6 +211,7 @@ impl State {
         let prior = if queued.launch.programmatic { before } else { &alone };
         let module = &queued.function.module;
         let (report, prior) = launch_after(module, &self.memory, &spec, prior)?;
+        self.moved.add(&report.counters);
         let k = queued.function.kernel();
         let needs = BlockNeeds {
             threads: queued.launch.block.iter().product(),

@@ -1,6 +1,7 @@
 //! The machine's state and its memory calls.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use super::config::Config;
@@ -10,6 +11,7 @@ use super::kernel::FunctionState;
 use super::log::Log;
 use super::module::LoadedModule;
 use super::stream::{EventState, StreamState, Work};
+use crate::exec::Counters;
 use crate::memory::Memory;
 use crate::tensor::tensormap::{MAP_BYTES, TensorMap};
 
@@ -42,6 +44,21 @@ pub(super) struct State {
     /// What lost the context.
     pub lost: Option<HostError>,
     next: u64,
+    pub moved: Moved,
+}
+
+/// Bytes of the sectors that each kernel so far touched, every sector once a kernel.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    read: AtomicU64,
+    written: AtomicU64,
+}
+
+impl Moved {
+    pub fn add(&self, counters: &Counters) {
+        self.read.fetch_add(counters.distinct_read, Ordering::Relaxed);
+        self.written.fetch_add(counters.distinct_written, Ordering::Relaxed);
+    }
 }
 
 impl State {
@@ -83,6 +100,7 @@ impl Machine {
             log: Log::default(),
             lost: None,
             next: 0x1000,
+            moved: Moved::default(),
         };
         Self { config, state: Mutex::new(state) }
     }
@@ -109,6 +127,17 @@ impl Machine {
     /// What lost the context, if it is lost.
     pub fn lost(&self) -> Option<HostError> {
         self.state.lock().unwrap_or_else(|e| e.into_inner()).lost.clone()
+    }
+
+    /// Bytes that kernels have read and written so far: what must have crossed the memory bus, had
+    /// each found the caches empty.
+    ///
+    /// # Errors
+    /// If the context is lost.
+    pub fn moved(&self) -> HostResult<(u64, u64)> {
+        let state = self.state()?;
+        let bytes = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        Ok((bytes(&state.moved.read), bytes(&state.moved.written)))
     }
 
     /// Free and total bytes of device memory.

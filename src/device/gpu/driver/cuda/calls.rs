@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use cudarc::driver::sys::{self, CUfunction_attribute as FunctionAttribute};
 
-use super::{Class, Cuda, DriverError, Result, told};
+use super::{Class, Cuda, DriverError, Result, library, told};
 use crate::device::gpu::driver::{
     CardInfo, DevicePtr, Driver, Event, Function, FunctionAttributes, Graph, GraphExec, GraphNode,
     Launch, LoadedModule, ModuleId, NodeKind, Pinned, Stream, TensorMap, TensorMapSpec,
@@ -254,6 +254,12 @@ impl Driver for Cuda {
     fn elapsed(&self, from: Event, to: Event) -> Result<f32> {
         let mut milliseconds = 0.0;
         let (from, to) = (from.0 as sys::CUevent, to.0 as sys::CUevent);
+        if self.card.driver_version < library::ELAPSED_V2 {
+            self.enter()?;
+            let result = library::elapsed_v1(&mut milliseconds, from, to)?;
+            told("cuEventElapsedTime", result)?;
+            return Ok(milliseconds);
+        }
         call!(self, cuEventElapsedTime_v2(&mut milliseconds, from, to))?;
         Ok(milliseconds)
     }
@@ -266,18 +272,25 @@ impl Driver for Cuda {
     fn captured_node(&self, stream: Stream) -> Result<Option<u64>> {
         let mut status = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
         let (mut nodes, mut count) = (std::ptr::null(), 0);
-        call!(
-            self,
-            cuStreamGetCaptureInfo_v3(
-                stream_of(stream),
-                &mut status,
-                std::ptr::null_mut(),
-                std::ptr::null_mut(),
-                &mut nodes,
-                std::ptr::null_mut(),
-                &mut count,
-            )
-        )?;
+        if self.card.driver_version < library::CAPTURE_INFO_V3 {
+            self.enter()?;
+            let place = (&mut nodes, &mut count);
+            let result = library::capture_info_v2(stream_of(stream), &mut status, place)?;
+            told("cuStreamGetCaptureInfo_v2", result)?;
+        } else {
+            call!(
+                self,
+                cuStreamGetCaptureInfo_v3(
+                    stream_of(stream),
+                    &mut status,
+                    std::ptr::null_mut(),
+                    std::ptr::null_mut(),
+                    &mut nodes,
+                    std::ptr::null_mut(),
+                    &mut count,
+                )
+            )?;
+        }
         if count == 0 || nodes.is_null() {
             return Ok(None);
         }

@@ -7,8 +7,14 @@ use cudarc::driver::sys;
 
 use super::{Class, DriverError, Result};
 
-/// Oldest driver whose calls are used: CUDA 12.8 brought the youngest, `cuEventElapsedTime_v2`.
-const OLDEST: c_int = 12_080;
+/// Oldest driver whose calls are used: CUDA 12.0 brought the youngest that has no forerunner,
+/// `cuTensorMapEncodeTiled`, and reads PTX 8.0, in which the kernels for Hopper are shipped.
+const OLDEST: c_int = 12_000;
+
+/// Drivers from these on have the newer form of a call; before, its forerunner is looked up by
+/// name.
+pub const ELAPSED_V2: u32 = 12_080;
+pub const CAPTURE_INFO_V3: u32 = 12_030;
 
 /// Every function of libcuda that Pacer calls.
 const SYMBOLS: &[&str] = &[
@@ -49,13 +55,11 @@ const SYMBOLS: &[&str] = &[
     "cuStreamWaitEvent",
     "cuStreamBeginCapture_v2",
     "cuStreamEndCapture",
-    "cuStreamGetCaptureInfo_v3",
     "cuEventCreate",
     "cuEventDestroy_v2",
     "cuEventRecord",
     "cuEventQuery",
     "cuEventSynchronize",
-    "cuEventElapsedTime_v2",
     "cuGraphGetNodes",
     "cuGraphNodeGetType",
     "cuGraphKernelNodeGetParams_v2",
@@ -89,11 +93,18 @@ pub fn start() -> Result<u32> {
     if version < OLDEST {
         let (major, minor) = (version / 1000, version % 1000 / 10);
         let message = format!(
-            "the NVIDIA driver supports CUDA {major}.{minor}; 12.8 or later is needed (driver 570)"
+            "the NVIDIA driver supports CUDA {major}.{minor}; 12.0 or later is needed (driver 525)"
         );
         return Err(DriverError::new(Class::OldDriver, "cuDriverGetVersion", message));
     }
-    if let Some(missing) = SYMBOLS.iter().find(|name| !has(name)) {
+    let newer = |since: u32| version.unsigned_abs() >= since;
+    let elapsed = if newer(ELAPSED_V2) { "cuEventElapsedTime_v2" } else { "cuEventElapsedTime" };
+    let info = if newer(CAPTURE_INFO_V3) {
+        "cuStreamGetCaptureInfo_v3"
+    } else {
+        "cuStreamGetCaptureInfo_v2"
+    };
+    if let Some(missing) = SYMBOLS.iter().chain(&[elapsed, info]).find(|name| !has(name)) {
         let message = format!("libcuda.so.1 has no {missing}; install a complete driver");
         return Err(DriverError::new(Class::OldDriver, "libcuda", message));
     }
@@ -125,6 +136,55 @@ fn version() -> Result<c_int> {
 fn has(symbol: &str) -> bool {
     // SAFETY: only the symbol's presence is asked for; it is not called.
     unsafe { sys::culib().get::<unsafe extern "C" fn()>(symbol.as_bytes()).is_ok() }
+}
+
+fn missing(call: &'static str) -> DriverError {
+    DriverError::new(Class::OldDriver, call, "libcuda.so.1 lacks it; install a complete driver")
+}
+
+/// `cuEventElapsedTime`, whose newer form came with [`ELAPSED_V2`].
+///
+/// # Errors
+/// The library has no such function.
+pub fn elapsed_v1(
+    milliseconds: &mut f32,
+    from: sys::CUevent,
+    to: sys::CUevent,
+) -> Result<sys::CUresult> {
+    type Call = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
+    // SAFETY: the symbol has this type in every driver; the events are live.
+    unsafe {
+        let call = sys::culib().get::<Call>(b"cuEventElapsedTime");
+        let call = call.map_err(|_| missing("cuEventElapsedTime"))?;
+        Ok(call(milliseconds, from, to))
+    }
+}
+
+/// `cuStreamGetCaptureInfo_v2`, whose newer form came with [`CAPTURE_INFO_V3`]: the nodes that the
+/// stream's next node depends on.
+///
+/// # Errors
+/// The library has no such function.
+pub fn capture_info_v2(
+    stream: sys::CUstream,
+    status: &mut sys::CUstreamCaptureStatus,
+    (nodes, count): (&mut *const sys::CUgraphNode, &mut usize),
+) -> Result<sys::CUresult> {
+    type Call = unsafe extern "C" fn(
+        sys::CUstream,
+        *mut sys::CUstreamCaptureStatus,
+        *mut u64,
+        *mut sys::CUgraph,
+        *mut *const sys::CUgraphNode,
+        *mut usize,
+    ) -> sys::CUresult;
+    // SAFETY: the symbol has this type in every driver that has it; the stream is live.
+    unsafe {
+        let call = sys::culib().get::<Call>(b"cuStreamGetCaptureInfo_v2");
+        let call = call.map_err(|_| missing("cuStreamGetCaptureInfo_v2"))?;
+        let (id, graph) = (std::ptr::null_mut(), std::ptr::null_mut());
+        Ok(call(stream, status, id, graph, nodes, count))
+    }
 }
 
 /// The device of that ordinal.
