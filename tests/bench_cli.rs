@@ -109,11 +109,63 @@ fn failures_have_a_row_too_and_exit_1() {
 #[test]
 fn strict_exits_4() {
     let mock = Mock::start(Timing::default());
-    let file = File::new("strict.jsonl");
-    let out = serving(&mock, "early", "--strict", &file);
-    assert_eq!(out.status.code(), Some(4), "{}", text(&out));
-    assert!(text(&out).contains("achieved_output"), "{}", text(&out));
-    assert_eq!(file.rows().len(), 1, "the row is kept");
+    for (fault, check) in [("early", "achieved_output"), ("cached", "prefix_cache_hits")] {
+        let file = File::new(&format!("strict-{fault}.jsonl"));
+        let out = serving(&mock, fault, "--strict", &file);
+        assert_eq!(out.status.code(), Some(4), "{}", text(&out));
+        assert!(text(&out).contains(&format!("{check} fail")), "{}", text(&out));
+        assert_eq!(file.rows().len(), 1, "the row is kept");
+    }
+}
+
+/// Runs `words`, sends SIGINT as soon as `ready`, waits for the end.
+#[cfg(unix)]
+fn interrupted(words: &str, ready: impl Fn() -> bool) -> Output {
+    let piped = std::process::Stdio::piped;
+    let child = pacer(words).stdout(piped()).stderr(piped()).spawn().unwrap();
+    while !ready() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // SAFETY: a signal to our own child, which has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_sweep_keeps_its_rows() {
+    let mock = Mock::start(Timing { first: Duration::from_millis(100), ..Timing::default() });
+    let file = File::new("sweep.jsonl");
+    let words = format!(
+        "bench-one-batch-server --base-url {} --input-len 5 --output-len 4 --repeat 1000 \
+         --skip-warmup --result-filename {}",
+        mock.url(""),
+        file.0.display()
+    );
+    let out = interrupted(&words, || mock.seen.lock().unwrap().requests.len() >= 4);
+    assert_eq!(out.status.code(), Some(130), "{}", text(&out));
+    let rows = file.rows();
+    assert!((3..1000).contains(&rows.len()), "{} rows", rows.len());
+    assert!(rows.iter().all(|r| r["total_output_tokens"] == 4));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_offline_run_reports_what_ended() {
+    let file = File::new("offline.jsonl");
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/llama");
+    let words = format!(
+        "bench-offline-throughput --model-path {model} --device cpu --num-prompts 200000 \
+         --random-input-len 8 --random-output-len 8 --random-range-ratio 1 --skip-warmup \
+         --result-filename {}",
+        file.0.display()
+    );
+    let begun = std::time::Instant::now();
+    // The file is made before anything runs.
+    let out = interrupted(&words, || begun.elapsed().as_secs() >= 3 && file.0.exists());
+    assert_eq!(out.status.code(), Some(130), "{}", text(&out));
+    let rows = file.rows();
+    assert!(rows.len() == 1 && rows[0]["interrupted"] == true, "{rows:?}");
 }
 
 #[cfg(unix)]
@@ -127,14 +179,7 @@ fn an_interruption_writes_what_there_is_and_exits_130() {
         mock.url(""),
         file.0.display()
     );
-    let child = pacer(&words).stdout(std::process::Stdio::piped()).spawn().unwrap();
-    let seen = || mock.seen.lock().unwrap().requests.len();
-    while seen() < 6 {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    // SAFETY: a signal to our own child, which has not been waited for.
-    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
-    let out = child.wait_with_output().unwrap();
+    let out = interrupted(&words, || mock.seen.lock().unwrap().requests.len() >= 6);
     assert_eq!(out.status.code(), Some(130), "{}", text(&out));
     let row = &file.rows()[0];
     assert_eq!(row["interrupted"], true);
@@ -162,6 +207,54 @@ fn every_api_and_its_profile() {
     let random_chat = serving(&mock, "", "--backend openai-chat", &file);
     assert_eq!(random_chat.status.code(), Some(2));
     assert!(text(&random_chat).contains("--tokenizer"), "{}", text(&random_chat));
+}
+
+#[test]
+fn more_of_sglangs_flags() {
+    let mock = Mock::start(Timing::default());
+    let file = File::new("more.jsonl");
+    let flags = "--dataset-name generated-shared-prefix --gsp-num-groups 2 \
+                 --gsp-prompts-per-group 2 --gsp-system-prompt-len 6 --gsp-question-len 2 \
+                 --gsp-output-len 3 --gsp-send-routing-key --fake-prefill --return-logprob \
+                 --token-ids-logprob 1 2 --print-requests --plot-throughput --rust-client \
+                 --rust-worker-threads 2 --warmup-requests 0";
+    let out = serving(&mock, "", flags, &file);
+    let printed = text(&out);
+    assert_eq!(out.status.code(), Some(0), "{printed}");
+    assert!(printed.contains("request 3: 8 token ids -> 3 tokens: \"tok tok tok \""), "{printed}");
+    assert!(printed.contains("output throughput (tok/s), by seconds"), "{printed}");
+    assert_eq!(
+        (&file.rows()[0]["completed"], &file.rows()[0]["client_threads"]),
+        (&4.into(), &2.into())
+    );
+    let body = mock.seen.lock().unwrap().bodies[0].clone();
+    for part in ["\"bootstrap_host\":\"2.2.2.2\"", "\"token_ids_logprob\":[1,2]"] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+}
+
+#[test]
+fn one_batch_with_a_data_set_and_every_way_to_keep_results() {
+    let mock = Mock::start(Timing::default());
+    let (file, list) = (File::new("batch.jsonl"), File::new("batch.json"));
+    let summary = File::new("summary.md");
+    let words = format!(
+        "bench-one-batch-server --base-url {} --model-path None --output-len 3 --skip-warmup \
+         --dataset-name generated-shared-prefix --gsp-system-prompt-len 5 --gsp-question-len 2 \
+         --server-args-for-metrics tp=1 --show-report --result-filename {} \
+         --pydantic-result-filename {}",
+        mock.url(""),
+        file.0.display(),
+        list.0.display()
+    );
+    let out = pacer(&words).env("GITHUB_STEP_SUMMARY", &summary.0).output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let row = &file.rows()[0];
+    assert_eq!((&row["input_len"], &row["server_args"][0]), (&7.into(), &"tp=1".into()));
+    let all: Value = serde_json::from_slice(&std::fs::read(&list.0).unwrap()).unwrap();
+    assert_eq!(&all[0], row);
+    let table = std::fs::read_to_string(&summary.0).unwrap();
+    assert!(table.contains("| batch size |") && text(&out).contains("| batch size |"), "{table}");
 }
 
 #[test]
@@ -204,6 +297,33 @@ fn compare_finds_a_planted_slowdown_and_exits_3() {
     assert_eq!(compare(&a, &a).status.code(), Some(0));
     assert_eq!(compare(&b, &a).status.code(), Some(0), "better is no regression");
     assert_eq!(pacer("compare one.jsonl").output().unwrap().status.code(), Some(2));
+}
+
+/// Real runs against servers of known speed; generous, since other work may run beside them.
+#[test]
+fn compare_tells_a_slower_server_from_the_same_one() {
+    let server = |ms| Mock::start(Timing { gap: Duration::from_millis(ms), ..Timing::default() });
+    let (quick, slow) = (server(20), server(30));
+    let side = |mock: &Mock| {
+        format!(
+            "bench-serving --base-url {} --num-prompts 4 --random-input-len 5 \
+             --random-output-len 9 --random-range-ratio 1 --max-concurrency 4 --output-file= \
+             --disable-tqdm",
+            mock.url("")
+        )
+    };
+    let compare = |a: &Mock, b: &Mock| {
+        let out = Command::new(env!("CARGO_BIN_EXE_pacer"))
+            .args(["compare", "--rounds", "3", "--metric", "median_tpot_ms", "--fail-over", "10"])
+            .args(["--a", &side(a), "--b", &side(b)])
+            .output();
+        let out = out.unwrap();
+        (out.status.code(), text(&out))
+    };
+    let (code, said) = compare(&quick, &quick);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = compare(&quick, &slow);
+    assert_eq!(code, Some(3), "{said}");
 }
 
 #[test]

@@ -37,6 +37,8 @@ fn plan(mock: &Mock, behaviour: &str, api: Api, requests: usize, tokens: usize) 
             return_logprob: false,
             top_logprobs: 0,
             logprob_start_len: -1,
+            token_ids_logprob: Vec::new(),
+            fake_prefill: false,
             include_usage: true,
             extra: Map::new(),
         },

@@ -189,6 +189,8 @@ fn ceilings() -> Ceilings {
         isa: "none".into(),
         bytes_per_s: 1e6,
         flops_per_s: 1e5,
+        int8_ops_per_s: None,
+        fork_join_s: None,
         date: "2026-01-01T00:00:00Z".into(),
     }
 }

@@ -17,6 +17,7 @@ pub const NUMERIC: &[&str] = &["N", "X", "ID"];
 /// Other tools' spellings and ours. One applies only in commands that have the flag on the right.
 pub const ALIASES: &[(&str, &str)] = &[
     ("--model", "--model-path"),
+    ("--model-path", "--model"),
     ("--tokenizer", "--tokenizer-path"),
     ("--batch", "--batch-size"),
     ("--tp", "--tp-size"),
@@ -30,6 +31,7 @@ pub const ALIASES: &[(&str, &str)] = &[
     ("--cuda-graph-max-bs-decode", "--cuda-graph-max-bs"),
     ("--max-model-len", "--context-length"),
     ("--max-tokens", "--max-new-tokens"),
+    ("--rust-worker-threads", "--client-threads"),
 ];
 
 /// What the command line of one command asks for.

@@ -2,17 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::bench_serving::{Dataset, Rule, ratio};
 use super::codec::TokenizerCodec;
+use super::data_flags::Dataset;
 use super::model_flags::ModelFlags;
 use super::progress::Progress;
-use super::values::{seed, whole};
+use super::values::whole;
 use super::{Run, load, out};
-use crate::bench::data::files::Take;
+use crate::bench::data::files;
 use crate::bench::data::random::Lengths;
-use crate::bench::data::shared::{Distribution, Shape};
-use crate::bench::data::spec::{self, Name, Spec};
-use crate::bench::data::{Codec, Prompt, RangeRule, Row};
+use crate::bench::data::{Prompt, RangeRule, Row};
 use crate::bench::offline::engine::EngineSubject;
 use crate::bench::offline::row;
 use crate::bench::offline::run::{self, Recorded, Subject};
@@ -24,9 +22,10 @@ use crate::measure::date;
 use crate::measure::interrupt::Interrupt;
 use crate::measure::json::JsonLines;
 use crate::measure::machine::{self, Watch};
-use crate::with_model_flags;
+use crate::{with_data_flags, with_model_flags};
 
-with_model_flags! {
+with_data_flags! {
+    with_model_flags:
     /// Throughput of a whole data set at once, in this process: continuous batching without HTTP.
     /// Prints SGLang's block and appends a row to a file.
     #[argh(note = "With SGLang the default data set is sharegpt, which is a download; here it is \
@@ -42,68 +41,6 @@ with_model_flags! {
         #[argh(option, arg_name = "PATH", default = "String::new()")]
         pub result_filename: String,
 
-        /// random, random-ids, sharegpt, custom, generated-shared-prefix, mooncake or text
-        /// (default random)
-        #[argh(option, arg_name = "NAME", default = "Default::default()")]
-        pub dataset_name: Dataset,
-
-        /// file of the data set (default: none)
-        #[argh(option, arg_name = "PATH", default = "String::new()")]
-        pub dataset_path: String,
-
-        /// requests (default 1000)
-        #[argh(option, arg_name = "N", default = "1000", from_str_fn(whole::<1, { 1 << 30 }>))]
-        pub num_prompts: usize,
-
-        /// output length of rows from files (default: the file's own)
-        #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
-        pub sharegpt_output_len: Option<usize>,
-
-        /// leave out rows from files that are longer together (default: none)
-        #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
-        pub sharegpt_context_len: Option<usize>,
-
-        /// prompt length of random data sets (default 1024)
-        #[argh(option, arg_name = "N", default = "1024", from_str_fn(whole::<1, { 1 << 24 }>))]
-        pub random_input_len: usize,
-
-        /// output length of random data sets (default 1024)
-        #[argh(option, arg_name = "N", default = "1024", from_str_fn(whole::<1, { 1 << 24 }>))]
-        pub random_output_len: usize,
-
-        /// spread of random lengths, see --random-range-rule (default 0.0)
-        #[argh(option, arg_name = "X", default = "0.0", from_str_fn(ratio))]
-        pub random_range_ratio: f64,
-
-        /// sglang: lengths from L*ratio to L, so 1 is exact; vllm: from L*(1-ratio) to
-        /// L*(1+ratio), so 0 is exact (default sglang)
-        #[argh(option, arg_name = "RULE", default = "Default::default()")]
-        pub random_range_rule: Rule,
-
-        /// groups of generated-shared-prefix (default 64)
-        #[argh(option, arg_name = "N", default = "64", from_str_fn(whole::<1, 1_000_000>))]
-        pub gsp_num_groups: usize,
-
-        /// requests of each group (default 16)
-        #[argh(option, arg_name = "N", default = "16", from_str_fn(whole::<1, 1_000_000>))]
-        pub gsp_prompts_per_group: usize,
-
-        /// tokens of each group's system prompt (default 2048)
-        #[argh(option, arg_name = "N", default = "2048", from_str_fn(whole::<1, { 1 << 24 }>))]
-        pub gsp_system_prompt_len: usize,
-
-        /// tokens of each question (default 128)
-        #[argh(option, arg_name = "N", default = "128", from_str_fn(whole::<1, { 1 << 24 }>))]
-        pub gsp_question_len: usize,
-
-        /// output length (default 256)
-        #[argh(option, arg_name = "N", default = "256", from_str_fn(whole::<1, { 1 << 24 }>))]
-        pub gsp_output_len: usize,
-
-        /// seed of the data set (default 42)
-        #[argh(option, arg_name = "N", default = "42", from_str_fn(seed))]
-        pub seed: u64,
-
         /// let answers end early
         #[argh(switch)]
         pub disable_ignore_eos: bool,
@@ -116,9 +53,9 @@ with_model_flags! {
         #[argh(switch)]
         pub skip_warmup: bool,
 
-        /// put behind every prompt from a file (default: nothing)
-        #[argh(option, arg_name = "TEXT", default = "String::new()")]
-        pub prompt_suffix: String,
+        /// JSON object merged into the sampling parameters of every request (default: none)
+        #[argh(option, arg_name = "JSON")]
+        pub extra_request_body: Option<String>,
 
         /// return log-probabilities of output tokens
         #[argh(switch)]
@@ -177,11 +114,8 @@ impl BenchOfflineThroughput {
         let model = load::model(flags)?;
         let options = load::engine_options(flags);
         let engine = load::engine(model, flags, &options)?;
-        let params = SamplingParams {
-            temperature: 0.0,
-            ignore_eos: !self.disable_ignore_eos,
-            ..SamplingParams::default()
-        };
+        let params = self.sampling()?;
+        params.validate(engine.model.config.vocab_size)?;
         let start = usize::try_from(self.logprob_start_len).ok();
         let logprobs = LogprobOptions {
             output: self.return_logprob,
@@ -191,13 +125,24 @@ impl BenchOfflineThroughput {
         Ok(EngineSubject::new(engine, params, logprobs))
     }
 
+    fn sampling(&self) -> Result<SamplingParams> {
+        let flag = "--extra-request-body";
+        let mut params = Map::new();
+        params.insert("temperature".into(), 0.0.into());
+        params.insert("ignore_eos".into(), (!self.disable_ignore_eos).into());
+        if let Some(extra) = &self.extra_request_body {
+            params.extend(files::object(extra, flag)?);
+        }
+        SamplingParams::from_json(&Value::Object(params)).map_err(|e| e.context(flag))
+    }
+
     fn runs(
         &self,
         subject: &mut EngineSubject,
         interrupt: &Interrupt,
         file: &mut Option<JsonLines>,
     ) -> Result<()> {
-        let codec = subject.engine().model.tokenizer.clone().map(TokenizerCodec);
+        let codec = TokenizerCodec::of(&subject.engine().model);
         let vocab = subject.engine().model.config.vocab_size;
         if !self.skip_warmup {
             self.warm_up(subject, vocab, interrupt)?;
@@ -215,7 +160,7 @@ impl BenchOfflineThroughput {
             let machine = watch.finish();
             let figures = row::figures(&recorded);
             throughputs.push(figures.per_second(figures.output_tokens as f64));
-            let shares = matches!(self.dataset_name, Dataset::SharedPrefix | Dataset::Mooncake);
+            let shares = self.dataset_name.shares_prefixes();
             let eos = !self.disable_ignore_eos;
             let validity = row::validity(&recorded, &figures, &throughputs, &machine, eos, shares);
             let about = self.about(subject, number);
@@ -250,53 +195,11 @@ impl BenchOfflineThroughput {
     }
 
     fn rows(&self, run: u64, vocab: usize, codec: Option<&TokenizerCodec>) -> Result<Vec<Row>> {
-        let spec = Spec {
-            name: match self.dataset_name {
-                Dataset::Random => Name::Random,
-                Dataset::RandomIds => Name::RandomIds,
-                Dataset::Sharegpt => Name::ShareGpt,
-                Dataset::Custom => Name::Custom,
-                Dataset::SharedPrefix => Name::SharedPrefix,
-                Dataset::Mooncake => Name::Mooncake,
-                Dataset::Text => Name::Text,
-                Dataset::Openai => {
-                    let error = "--dataset-name openai: chat messages need bench-serving";
-                    return Err(Error::usage(error));
-                }
-            },
-            path: self.dataset_path.clone(),
-            lengths: Lengths {
-                input: self.random_input_len,
-                output: self.random_output_len,
-                ratio: self.random_range_ratio,
-                rule: match self.random_range_rule {
-                    Rule::Sglang => RangeRule::Sglang,
-                    Rule::Vllm => RangeRule::Vllm,
-                },
-            },
-            take: Take {
-                num_prompts: self.num_prompts,
-                output_len: self.sharegpt_output_len,
-                context_len: self.sharegpt_context_len,
-                suffix: self.prompt_suffix.clone(),
-                seed: self.seed.wrapping_add(run),
-                as_ids: true,
-            },
-            shape: Shape {
-                groups: self.gsp_num_groups,
-                prompts_per_group: self.gsp_prompts_per_group,
-                system: self.gsp_system_prompt_len,
-                question: self.gsp_question_len,
-                output: self.gsp_output_len,
-                ratio: 1.0,
-                distribution: Distribution::Uniform,
-                ordered: false,
-            },
-            slowdown: 1.0,
-            vocab,
-            ids: true,
-        };
-        let rows = spec::make(&spec, codec.map(|c| c as &dyn Codec))?;
+        if self.dataset_name == Dataset::Openai {
+            let error = "--dataset-name openai: chat messages need bench-serving";
+            return Err(Error::usage(error));
+        }
+        let rows = self.data(true).rows(run, vocab, true, codec)?;
         match rows.iter().find(|r| !matches!(r.prompt, Prompt::Ids(_))) {
             Some(_) => Err(Error::usage("this data set needs a tokenizer: --tokenizer-path")),
             None => Ok(rows),

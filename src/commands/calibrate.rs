@@ -8,8 +8,8 @@ use super::{Run, out};
 use crate::bench::ceilings::{self, Budget, Ceilings, store};
 use crate::error::{Error, Result};
 
-/// Measures this machine's ceilings (memory reads, float32 multiply-adds) and stores them, so that
-/// benchmarks can say what share of them they reach.
+/// Measures this machine's ceilings (memory reads, float32 and int8 multiply-adds) and what a loop
+/// on all threads costs, and stores them, so that benchmarks can say what share they reach.
 #[derive(FromArgs, ArgsInfo, Debug, Clone, PartialEq)]
 #[argh(help_triggers("--help"))]
 pub struct Calibrate {
@@ -17,7 +17,7 @@ pub struct Calibrate {
     #[argh(option, arg_name = "N", from_str_fn(super::values::whole::<1, 4096>))]
     threads: Option<usize>,
 
-    /// how long each of the two measurements runs, milliseconds (default 300)
+    /// how long each of the three measurements runs, milliseconds (default 300)
     #[argh(option, arg_name = "N", default = "300", from_str_fn(super::values::whole::<1, 60_000>))]
     duration_ms: usize,
 
@@ -64,11 +64,14 @@ impl Run for Calibrate {
 fn table(c: &Ceilings) -> String {
     format!(
         "{}, {} threads, {}\n  memory read        {:10.2} GB/s\n  \
-         float32 arithmetic {:10.2} GFLOP/s",
+         float32 arithmetic {:10.2} GFLOP/s\n  int8 arithmetic    {:10.2} GOP/s\n  \
+         empty loop         {:10.2} µs",
         c.cpu,
         c.threads,
         c.isa,
         c.bytes_per_s * 1e-9,
-        c.flops_per_s * 1e-9
+        c.flops_per_s * 1e-9,
+        c.int8_ops_per_s.unwrap_or(0.0) * 1e-9,
+        c.fork_join_s.unwrap_or(0.0) * 1e6
     )
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
 
+use super::model_flags::DeviceChoice;
 use super::{Run, load, out};
 use crate::engine::Engine;
 use crate::engine::collect::{About, Collected};
@@ -151,6 +152,10 @@ with_model_flags! {
 /// Rows of logits that one step computes for prompt log-probabilities.
 const LOGIT_ROWS: usize = 256;
 
+/// Cache tokens on the PTX machine, which backs a card's memory with the host's at once; its steps
+/// take too long for more.
+const EMULATED_TOKENS: usize = 2048;
+
 impl Run for Generate {
     const NAME: &'static str = "generate";
 
@@ -160,27 +165,23 @@ impl Run for Generate {
         let params = Arc::new(self.params()?);
         self.check()?;
         let interrupt = Interrupt::on_signals()?;
-        let model = load::model(&flags)?;
+        let (model, text) = load::model_without_text(&flags)?;
         params.validate(model.config.vocab_size)?;
-        let prompts = self.prompts(&model)?;
         let mut options = load::engine_options(&flags);
         if self.logprob_start().is_some() {
             options.logit_rows = Some(LOGIT_ROWS);
         }
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0) + self.max_new_tokens;
-        if options.total_tokens.is_none() {
-            options.total_tokens = Some(enough(prompts.len() * self.n, longest, &options));
+        if flags.device == DeviceChoice::Emulated {
+            options.total_tokens.get_or_insert(EMULATED_TOKENS);
         }
-        let engine = load::engine(model, &flags, &options)?;
+        // The tokenizer is built while weights are packed: how long prompts are is not known yet,
+        // and need not be, since a cache takes memory as far as it is written to.
+        let mut engine = load::engine(model, &flags, &options)?;
+        text.finish(&mut engine.model)?;
+        let prompts = self.prompts(&engine.model)?;
         let session = Session { flags: &self, prompts, params, started, first: None, finished: 0 };
         session.run(engine, &interrupt)
     }
-}
-
-/// Cache tokens for `sequences` of up to `tokens`, as far as they run at once.
-fn enough(sequences: usize, tokens: usize, o: &crate::engine::options::EngineOptions) -> usize {
-    let at_once = sequences.min(o.max_running.unwrap_or(64)).max(1);
-    at_once.saturating_mul(tokens + o.page_size.unwrap_or(16)).clamp(1024, 65_536).max(tokens)
 }
 
 impl Generate {

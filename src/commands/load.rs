@@ -19,7 +19,7 @@ use crate::device::gpu::driver::emulated::Emulated;
 use crate::device::gpu::{GpuDevice, GpuOptions};
 use crate::device::null::NullDevice;
 use crate::engine::Engine;
-use crate::engine::model::Model;
+use crate::engine::model::{Model, PendingText};
 use crate::engine::options::{self, EngineOptions, ModelOptions};
 use crate::error::Result;
 use crate::scheduler::Policy;
@@ -101,7 +101,8 @@ pub fn device(flags: &ModelFlags) -> Result<Box<dyn Device>> {
 
 fn cpu(flags: &ModelFlags) -> Result<Box<dyn Device>> {
     let weights = model_options(flags).dtype;
-    let options = CpuOptions { threads: flags.threads, weights, ..CpuOptions::default() };
+    let (threads, bind) = (flags.threads, flags.cpu_bind);
+    let options = CpuOptions { threads, bind, weights, ..CpuOptions::default() };
     Ok(Box::new(CpuDevice::new(options)?))
 }
 
@@ -132,15 +133,22 @@ fn emulated_config() -> Config {
 
 /// Opens the model, with the notes that its user should see on standard error.
 pub fn model(flags: &ModelFlags) -> Result<Model> {
+    let (mut model, text) = model_without_text(flags)?;
+    text.finish(&mut model)?;
+    Ok(model)
+}
+
+/// As [`model`], with tokenizer and chat template still to come.
+pub fn model_without_text(flags: &ModelFlags) -> Result<(Model, PendingText)> {
     flags.notes.iter().for_each(|n| out::note(format_args!("note: {n}")));
-    let model = Model::open(&model_options(flags))?;
+    let (model, text) = Model::open_without_text(&model_options(flags))?;
     if flags.model_path.is_none() {
         out::note(format_args!(
             "note: no --model-path: the embedded default configuration {}, with dummy weights",
             model.name
         ));
     }
-    Ok(model)
+    Ok((model, text))
 }
 
 /// Puts `model` on the device that the flags name.

@@ -11,6 +11,7 @@ pub mod bench_serving;
 pub mod calibrate;
 pub mod codec;
 pub mod compare;
+pub mod data_flags;
 pub mod generate;
 pub mod help;
 pub mod info;

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value};
 
 use crate::choice;
+use crate::device::cpu::affinity::CpuSet;
 use crate::error::{Error, Result};
 
 choice! {
@@ -84,6 +85,8 @@ pub struct ModelFlags {
     pub graph_sizes: Option<usize>,
     /// Threads for CPU math.
     pub threads: Option<usize>,
+    /// Processors that these threads are kept on.
+    pub cpu_bind: Option<CpuSet>,
     /// Share of device memory for weights and cache.
     pub mem_fraction_static: Option<f64>,
     /// Most tokens in the key-value cache.
@@ -115,6 +118,7 @@ impl Default for ModelFlags {
             gpu: 0,
             graph_sizes: None,
             threads: None,
+            cpu_bind: None,
             mem_fraction_static: None,
             max_total_tokens: None,
             page_size: None,
@@ -212,6 +216,11 @@ macro_rules! with_model_flags {
             #[argh(option, arg_name = "N",
                 from_str_fn($crate::commands::values::whole::<1, 4096>))]
             threads: Option<usize>,
+
+            /// processors that the threads for CPU math are kept on, one each, such as 0-3,8
+            /// (default: where the system likes)
+            #[argh(option, arg_name = "CPUS")]
+            cpu_bind: Option<$crate::device::cpu::affinity::CpuSet>,
 
             /// share of device memory for weights and cache, above 0 and up to 1 (default: chosen
             /// from the device)
@@ -334,7 +343,8 @@ macro_rules! with_model_flags {
                         true => Some(0),
                         false => self.cuda_graph_max_bs,
                     },
-                    threads: self.threads,
+                    threads: self.threads.or(self.cpu_bind.map(|set| set.iter().count())),
+                    cpu_bind: self.cpu_bind,
                     mem_fraction_static: self.mem_fraction_static,
                     max_total_tokens: self.max_total_tokens,
                     page_size: self.page_size,

@@ -34,6 +34,12 @@ pub fn share(value: &str) -> Result<f64, String> {
     x.ok_or_else(|| "expected a number above 0 and up to 1".into())
 }
 
+/// A finite number above 0.
+pub fn positive(value: &str) -> Result<f64, String> {
+    let x: Option<f64> = value.parse().ok().filter(|x: &f64| *x > 0.0 && x.is_finite());
+    x.ok_or_else(|| "expected a number above 0".into())
+}
+
 /// Token ids with commas or blanks between them: `1,2,3`.
 pub fn token_ids(value: &str) -> Result<Vec<TokenId>, String> {
     let words = value.split([',', ' ']).map(str::trim).filter(|w| !w.is_empty());

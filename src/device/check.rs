@@ -50,6 +50,12 @@ fn check_spans(batch: &Batch, limits: &Limits) -> Result<()> {
                 limits.context
             )));
         }
+        if length > limits.pages.saturating_mul(limits.page_size) {
+            return Err(Error::limit(format!(
+                "sequence {i} would be {length} tokens long; the cache has {} pages of {}",
+                limits.pages, limits.page_size
+            )));
+        }
         let pages = span.pages_start.saturating_add(length.div_ceil(limits.page_size));
         let Some(pages) = batch.pages.get(span.pages_start..pages) else {
             return Err(Error::device(format!(

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -54,10 +55,50 @@ struct Source {
     opened: Option<Opened>,
 }
 
+/// Tokenizer and chat template of a model that is open already, being built on another thread.
+pub struct PendingText {
+    thread: JoinHandle<Result<Text>>,
+}
+
+impl PendingText {
+    fn start(options: &ModelOptions, folder: Option<PathBuf>, gguf: Option<Gguf>) -> Result<Self> {
+        let given = options.tokenizer.clone();
+        let thread = std::thread::Builder::new()
+            .name("text-loader".into())
+            .spawn(move || text(given.as_deref(), folder.as_deref(), gguf.as_ref()))
+            .map_err(|e| Error::device(format!("cannot start a thread: {e}")))?;
+        Ok(PendingText { thread })
+    }
+
+    /// Waits, and gives them to `model`.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn finish(self, model: &mut Model) -> Result<()> {
+        let panicked = |_| Error::device("the thread that builds the tokenizer panicked");
+        let (tokenizer, chat, chat_error) = self.thread.join().map_err(panicked)??;
+        let (vocab, ends) = (model.config.vocab_size, &model.config.eos_ids);
+        model.grammars = tokenizer.clone().map(|t| Arc::new(Grammars::new(t, vocab, ends)));
+        (model.tokenizer, model.chat, model.chat_error) = (tokenizer, chat, chat_error);
+        Ok(())
+    }
+}
+
 impl Model {
     /// # Errors
     /// Names the file, field or tensor that is missing, damaged, unknown or not supported.
     pub fn open(options: &ModelOptions) -> Result<Model> {
+        let (mut model, text) = Model::open_without_text(options)?;
+        text.finish(&mut model)?;
+        Ok(model)
+    }
+
+    /// As [`Model::open`], with tokenizer and chat template still to come: weights can be put on a
+    /// device meanwhile.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn open_without_text(options: &ModelOptions) -> Result<(Model, PendingText)> {
         let source = source(options)?;
         let config = source.config;
         let context = context(&config, options.context)?;
@@ -67,16 +108,14 @@ impl Model {
             Some(opened) if opened.format == Format::Gguf => (None, "gguf"),
             Some(_) => (None, "safetensors"),
         };
-        let gguf = source.opened.as_ref().and_then(|o| o.gguf.clone());
-        let Some(weights) = weights.or(source.opened.map(|o| o.weights)) else {
+        let (stored, gguf) = source.opened.map(|o| (o.weights, o.gguf)).unzip();
+        let pending = PendingText::start(options, source.folder.clone(), gguf.flatten())?;
+        let Some(weights) = weights.or(stored) else {
             return Err(Error::unsupported("no weights were opened"));
         };
         check::account(&weights, &plan.tensors(), &|name| ignorable(name, &config))?;
         let digest = fingerprint(&config, &weights, format, options.seed);
-        let (tokenizer, chat, chat_error) = text(options, source.folder.as_deref(), gguf.as_ref())?;
-        let (vocab, ends) = (config.vocab_size, config.eos_ids.clone());
-        let grammars = tokenizer.clone().map(|t| Arc::new(Grammars::new(t, vocab, &ends)));
-        Ok(Model {
+        let model = Model {
             name: options.path.clone().unwrap_or_else(|| default_model::NAME.to_owned()),
             path: source.folder,
             config,
@@ -85,11 +124,12 @@ impl Model {
             weights,
             format,
             digest,
-            tokenizer,
-            grammars,
-            chat,
-            chat_error,
-        })
+            tokenizer: None,
+            grammars: None,
+            chat: None,
+            chat_error: None,
+        };
+        Ok((model, pending))
     }
 
     /// # Errors
@@ -224,10 +264,10 @@ fn fingerprint(config: &Config, weights: &Weights, format: &str, seed: u64) -> S
 type Text = (Option<Arc<Tokenizer>>, Option<Arc<ChatTemplate>>, Option<Error>);
 
 /// Tokenizer and chat template: from `--tokenizer-path`, the GGUF's vocabulary, or the folder.
-fn text(options: &ModelOptions, folder: Option<&Path>, gguf: Option<&Gguf>) -> Result<Text> {
+fn text(given: Option<&Path>, folder: Option<&Path>, gguf: Option<&Gguf>) -> Result<Text> {
     let vocab = gguf.and_then(|g| g.vocab.as_ref());
-    let folder = options.tokenizer.as_deref().or(folder);
-    let (tokenizer, chat) = match (options.tokenizer.is_some(), vocab, folder) {
+    let folder = given.or(folder);
+    let (tokenizer, chat) = match (given.is_some(), vocab, folder) {
         (false, Some(vocab), _) => {
             (Some(Tokenizer::from_gguf(vocab)?), ChatTemplate::from_gguf(vocab))
         }

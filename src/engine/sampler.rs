@@ -132,10 +132,25 @@ fn keep(logits: &mut [f32], allowed: &[u32]) {
 
 /// The best token; the lower id wins a tie. NaN never wins.
 pub fn argmax(row: &[f32]) -> TokenId {
+    // Eight maxima side by side, which compiles to vectors; the few pieces that beat the best so
+    // far are searched.
+    const PIECE: usize = 256;
     let mut best = (0, f32::NEG_INFINITY);
-    for (id, &logit) in row.iter().enumerate() {
-        if logit > best.1 {
-            best = (id, logit);
+    for (index, piece) in row.chunks(PIECE).enumerate() {
+        let mut most = [best.1; 8];
+        let (eights, rest) = piece.as_chunks::<8>();
+        for eight in eights {
+            for (most, &logit) in most.iter_mut().zip(eight) {
+                *most = if logit > *most { logit } else { *most };
+            }
+        }
+        if most.iter().chain(rest).all(|&logit| logit.is_nan() || logit <= best.1) {
+            continue;
+        }
+        for (id, &logit) in (index * PIECE..).zip(piece) {
+            if logit > best.1 {
+                best = (id, logit);
+            }
         }
     }
     best.0 as TokenId
@@ -224,6 +239,27 @@ mod tests {
             counts[id as usize] += 1.0 / n as f64;
         }
         counts
+    }
+
+    #[test]
+    fn argmax_is_the_first_of_the_best() {
+        let plain = |row: &[f32]| {
+            let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            row.iter().position(|x| *x == best && best > f32::NEG_INFINITY).unwrap_or(0) as TokenId
+        };
+        let mut state = 1u64;
+        for len in [0, 1, 7, 8, 255, 256, 257, 1000, 5000] {
+            let mut next = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                match state >> 60 {
+                    0 => f32::NAN,
+                    1 => f32::NEG_INFINITY,
+                    _ => ((state >> 40) % 2000) as f32 - 1000.0,
+                }
+            };
+            let row: Vec<f32> = (0..len).map(|_| next()).collect();
+            assert_eq!(argmax(&row), plain(&row), "{len}");
+        }
     }
 
     /// Probabilities 0.1, 0.4, 0.2, 0.3 as logits.

@@ -1,8 +1,10 @@
-//! The vocabulary of a GGUF file as the tokenizer.json that it was made from.
+//! The vocabulary of a GGUF file as the tokenizer.json that it was made from, with its two long
+//! lists apart: through JSON they would take most of a cold start.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
+use tokenizers::models::bpe::{Merges, Vocab};
 
 use super::pre_tokenizer::{KNOWN, family};
 use crate::error::{Error, Kind, Result};
@@ -18,18 +20,34 @@ const BLANK: &str = "\u{2581}";
 /// A longer piece is not split to find its merges; the longest in use have 48 characters.
 const MAX_PIECE_CHARS: usize = 256;
 
-/// A tokenizer.json for `vocab`: byte-level BPE for `gpt2`, BPE with byte fallback for `llama`.
+/// A tokenizer.json whose model has an empty vocabulary, and what belongs there.
+pub(super) struct Recipe {
+    pub json: Value,
+    /// Token to id; where a text occurs twice the first id is used, as when merging by rank.
+    pub vocab: Vocab,
+    pub merges: Merges,
+}
+
+/// The tokenizer of `vocab`: byte-level BPE for `gpt2`, BPE with byte fallback for `llama`.
 /// Errors: another model, an unknown pre-tokenizer, lists of different lengths.
-pub(super) fn tokenizer_json(vocab: &GgufVocab) -> Result<Value> {
+pub(super) fn recipe(vocab: &GgufVocab) -> Result<Recipe> {
     check_lengths(vocab)?;
-    match vocab.model.as_str() {
-        "gpt2" => byte_level_json(vocab),
-        "llama" => sentence_piece_json(vocab),
-        other => Err(Error::unsupported(format!(
-            "tokenizer.ggml.model is {other:?}; supported: gpt2 (byte-level BPE), llama \
-             (SentencePiece)"
-        ))),
+    let (json, merges) = match vocab.model.as_str() {
+        "gpt2" => (byte_level_json(vocab)?, split_merges(vocab)?),
+        "llama" if vocab.merges.is_empty() => (sentence_piece_json(vocab)?, by_score(vocab)?),
+        "llama" => (sentence_piece_json(vocab)?, split_merges(vocab)?),
+        other => {
+            return Err(Error::unsupported(format!(
+                "tokenizer.ggml.model is {other:?}; supported: gpt2 (byte-level BPE), llama \
+                 (SentencePiece)"
+            )));
+        }
+    };
+    let mut ids = Vocab::with_capacity(vocab.tokens.len());
+    for (token, id) in vocab.tokens.iter().zip(0..) {
+        ids.entry(token.clone()).or_insert(id);
     }
+    Ok(Recipe { json, vocab: ids, merges })
 }
 
 fn check_lengths(vocab: &GgufVocab) -> Result<()> {
@@ -57,7 +75,6 @@ fn byte_level_json(vocab: &GgufVocab) -> Result<Value> {
         let pre = vocab.pre.as_deref().unwrap_or_default();
         Error::unsupported(format!("tokenizer.ggml.pre is {pre:?}; supported: {KNOWN}"))
     })?;
-    let merges: Vec<Value> = vocab.merges.iter().map(|m| split_merge(m)).collect::<Result<_>>()?;
     Ok(json!({
         "version": "1.0",
         "added_tokens": added_tokens(vocab),
@@ -68,18 +85,19 @@ fn byte_level_json(vocab: &GgufVocab) -> Result<Value> {
         "model": {
             "type": "BPE",
             "ignore_merges": family.ignore_merges,
-            "vocab": vocab_map(vocab),
-            "merges": merges,
+            "vocab": {},
+            "merges": [],
         },
     }))
 }
 
 /// `left right`: byte-level tokens hold no blank, so the only one is between them.
-fn split_merge(merge: &str) -> Result<Value> {
-    match merge.split_once(' ') {
-        Some((left, right)) if !right.contains(' ') => Ok(json!([left, right])),
+fn split_merges(vocab: &GgufVocab) -> Result<Merges> {
+    let split = |merge: &String| match merge.split_once(' ') {
+        Some((left, right)) if !right.contains(' ') => Ok((left.to_owned(), right.to_owned())),
         _ => Err(fault(&format!("tokenizer.ggml.merges holds {merge:?}, expected two tokens"))),
-    }
+    };
+    vocab.merges.iter().map(split).collect()
 }
 
 fn sentence_piece_json(vocab: &GgufVocab) -> Result<Value> {
@@ -97,11 +115,6 @@ fn sentence_piece_json(vocab: &GgufVocab) -> Result<Value> {
     }
     let unknown = vocab.unk_id.or_else(|| id_of_type(vocab, UNKNOWN));
     let unknown = unknown.and_then(|id| vocab.tokens.get(id as usize));
-    let merges = if vocab.merges.is_empty() {
-        merges_by_score(vocab)?
-    } else {
-        vocab.merges.iter().map(|m| split_merge(m)).collect::<Result<_>>()?
-    };
     Ok(json!({
         "version": "1.0",
         "added_tokens": added_tokens(vocab),
@@ -111,7 +124,7 @@ fn sentence_piece_json(vocab: &GgufVocab) -> Result<Value> {
         "decoder": {"type": "Sequence", "decoders": decoders},
         "model": {
             "type": "BPE", "unk_token": unknown, "fuse_unk": true, "byte_fallback": true,
-            "vocab": vocab_map(vocab), "merges": merges,
+            "vocab": {}, "merges": [],
         },
     }))
 }
@@ -122,15 +135,6 @@ fn token_type(vocab: &GgufVocab, id: usize) -> i32 {
 
 fn id_of_type(vocab: &GgufVocab, wanted: i32) -> Option<TokenId> {
     vocab.token_types.iter().position(|t| *t == wanted).map(|id| id as TokenId)
-}
-
-/// Token to id; where a text occurs twice the first id is used, as when merging by rank.
-fn vocab_map(vocab: &GgufVocab) -> Value {
-    let mut map = Map::new();
-    for (id, token) in vocab.tokens.iter().enumerate() {
-        map.entry(token.as_str()).or_insert(id.into());
-    }
-    Value::Object(map)
 }
 
 /// Tokens that are found in the raw text before anything else.
@@ -182,7 +186,7 @@ fn post_processor(vocab: &GgufVocab, bos_by_default: bool) -> Result<Value> {
 /// SentencePiece merges the two neighbours whose union has the best score. As a list of merges:
 /// every way to cut a piece into two pieces, best union first (Kudo & Richardson 2018; the
 /// order among cuts of one piece is that of the published conversions).
-fn merges_by_score(vocab: &GgufVocab) -> Result<Vec<Value>> {
+fn by_score(vocab: &GgufVocab) -> Result<Merges> {
     if vocab.scores.is_empty() {
         return Err(fault(
             "tokenizer.ggml.scores is missing: it gives a llama vocabulary's merges",
@@ -206,7 +210,8 @@ fn merges_by_score(vocab: &GgufVocab) -> Result<Vec<Value>> {
         let longer_left = b.3.chars().count().cmp(&a.3.chars().count());
         b.0.total_cmp(&a.0).then(longer_left).then((a.1, a.2).cmp(&(b.1, b.2)))
     });
-    Ok(merges.iter().map(|(_, _, _, left, right)| json!([left, right])).collect())
+    let pair = |left: &str, right: &str| (left.to_owned(), right.to_owned());
+    Ok(merges.iter().map(|(_, _, _, left, right)| pair(left, right)).collect())
 }
 
 /// The pieces that merging may use or reach.

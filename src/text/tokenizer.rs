@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokenizers::models::ModelWrapper;
+use tokenizers::models::bpe::BPE;
 
 use super::decoder::{Entry, TokenTable};
 use super::detokenizer::Detokenizer;
-use super::gguf;
+use super::gguf::{self, Recipe};
 use super::guard::{guarded, guarded_on_big_stack};
 use super::special::{SpecialTokens, eos_ids_of_folder, read_json};
 use crate::error::{Error, Kind, Result};
@@ -23,6 +25,9 @@ pub struct Tokenizer {
     eos: Vec<TokenId>,
 }
 
+/// An encoder and all tokens with their ids, or why there is none.
+type Made = std::result::Result<(tokenizers::Tokenizer, Vec<Entry>), String>;
+
 impl Tokenizer {
     /// From a checkpoint folder (or the path of its tokenizer.json), with special tokens from
     /// tokenizer_config.json and special_tokens_map.json, and end-of-text ids from
@@ -36,7 +41,7 @@ impl Tokenizer {
         })?;
         let special = SpecialTokens::from_folder(folder)?;
         let mut tokenizer =
-            Self::from_json(json, special, Vec::new()).map_err(|e| Error::file(file, e.message))?;
+            Self::from_json(json, special).map_err(|e| Error::file(file, e.message))?;
         for id in eos_ids_of_folder(folder)? {
             tokenizer.add_eos(Some(id));
         }
@@ -47,10 +52,17 @@ impl Tokenizer {
     /// not known, lists that do not fit together.
     pub fn from_gguf(vocab: &GgufVocab) -> Result<Self> {
         let special = SpecialTokens::from_gguf(vocab)?;
-        let json = gguf::tokenizer_json(vocab)?;
+        let mut recipe = gguf::recipe(vocab)?;
+        let decoder = recipe.json["decoder"].take();
         let listed = vocab.tokens.iter().zip(0..);
-        let listed = listed.map(|(text, id)| Entry { id, text: text.clone(), special: false });
-        let mut tokenizer = Self::from_json(json, special, listed.collect())
+        let mut all: Vec<Entry> =
+            listed.map(|(text, id)| Entry { id, text: text.clone(), special: false }).collect();
+        let make = move || {
+            let encoder = cook(recipe)?;
+            all.extend(added(&encoder));
+            Ok((encoder, all))
+        };
+        let mut tokenizer = Self::make(make, &decoder, special)
             .map_err(|e| e.context("the vocabulary in the GGUF metadata"))?;
         tokenizer.bos = vocab.bos_id.or(tokenizer.bos);
         for id in [vocab.eos_id, vocab.eot_id, vocab.eom_id] {
@@ -60,19 +72,31 @@ impl Tokenizer {
     }
 
     /// From the JSON of a tokenizer.json. Truncation and padding are left out: they are for
-    /// training, and would cut prompts. `listed` are tokens whose text may stand for another id
-    /// too, which the JSON's vocabulary cannot say.
-    fn from_json(mut json: Value, special: SpecialTokens, listed: Vec<Entry>) -> Result<Self> {
+    /// training, and would cut prompts.
+    fn from_json(mut json: Value, special: SpecialTokens) -> Result<Self> {
         let object = json.as_object_mut().ok_or_else(|| damaged("the file is no JSON object"))?;
         let decoder = object.remove("decoder").unwrap_or(Value::Null);
         object.insert("truncation".into(), Value::Null);
         object.insert("padding".into(), Value::Null);
-        let loaded = guarded_on_big_stack(move || {
+        let make = move || {
             let encoder: tokenizers::Tokenizer =
                 serde_json::from_value(json).map_err(|e| e.to_string())?;
-            let mut all = listed;
-            all.extend(entries(&encoder));
-            let table = TokenTable::new(&decoder, &all)?;
+            let entries = entries(&encoder);
+            Ok((encoder, entries))
+        };
+        Self::make(make, &decoder, special)
+    }
+
+    /// Runs `make`, guarded, for the encoder and all tokens with their ids; of two tokens with
+    /// one id the later holds.
+    fn make(
+        make: impl FnOnce() -> Made + Send,
+        decoder: &Value,
+        special: SpecialTokens,
+    ) -> Result<Self> {
+        let loaded = guarded_on_big_stack(|| {
+            let (encoder, entries) = make()?;
+            let table = TokenTable::new(decoder, &entries)?;
             Ok((encoder, table))
         });
         let (encoder, table) = loaded.and_then(|inner| inner).map_err(damaged)?;
@@ -173,18 +197,41 @@ impl Tokenizer {
     }
 }
 
+/// The tokenizer of a recipe: its JSON, then vocabulary and merges, and the added tokens last,
+/// because they take their ids from the vocabulary.
+fn cook(mut recipe: Recipe) -> std::result::Result<tokenizers::Tokenizer, String> {
+    let added = std::mem::replace(&mut recipe.json["added_tokens"], Value::Array(Vec::new()));
+    let added: Vec<tokenizers::AddedToken> =
+        serde_json::from_value(added).map_err(|e| e.to_string())?;
+    let mut encoder: tokenizers::Tokenizer =
+        serde_json::from_value(recipe.json).map_err(|e| e.to_string())?;
+    let ModelWrapper::BPE(kind) = encoder.get_model() else {
+        return Err("a GGUF vocabulary is BPE".into());
+    };
+    let mut model = BPE::builder()
+        .vocab_and_merges(recipe.vocab, recipe.merges)
+        .fuse_unk(kind.fuse_unk)
+        .byte_fallback(kind.byte_fallback)
+        .ignore_merges(kind.ignore_merges);
+    if let Some(unknown) = &kind.unk_token {
+        model = model.unk_token(unknown.clone());
+    }
+    encoder.with_model(model.build().map_err(|e| e.to_string())?);
+    encoder.add_tokens(&added);
+    Ok(encoder)
+}
+
 /// Every token with its id; added tokens last, because they hold where ids collide.
 fn entries(encoder: &tokenizers::Tokenizer) -> Vec<Entry> {
-    let added = encoder.get_added_tokens_decoder();
     let vocabulary = encoder.get_vocab(false).into_iter();
-    let mut entries: Vec<Entry> =
-        vocabulary.map(|(text, id)| Entry { id, text, special: false }).collect();
-    entries.extend(added.into_iter().map(|(id, token)| Entry {
-        id,
-        text: token.content,
-        special: token.special,
-    }));
-    entries
+    let listed = vocabulary.map(|(text, id)| Entry { id, text, special: false });
+    listed.chain(added(encoder)).collect()
+}
+
+/// Tokens that are found in the raw text before anything else.
+fn added(encoder: &tokenizers::Tokenizer) -> impl Iterator<Item = Entry> {
+    let added = encoder.get_added_tokens_decoder().into_iter();
+    added.map(|(id, token)| Entry { id, text: token.content, special: token.special })
 }
 
 fn damaged(what: impl Into<String>) -> Error {
@@ -200,7 +247,7 @@ fn cannot_encode(why: &str) -> Error {
 #[doc(hidden)]
 pub fn fuzz_tokenizer_json(bytes: &[u8]) {
     let Ok(json) = serde_json::from_slice(bytes) else { return };
-    let Ok(tokenizer) = Tokenizer::from_json(json, SpecialTokens::default(), Vec::new()) else {
+    let Ok(tokenizer) = Tokenizer::from_json(json, SpecialTokens::default()) else {
         return;
     };
     if let Ok(ids) = tokenizer.encode("Hello  world\n世界 <s>123 e\u{301}", true) {

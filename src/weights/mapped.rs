@@ -5,6 +5,7 @@
 //! time of change that differs from the one at opening, into an error.
 
 use std::fs::{File, Metadata, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -74,6 +75,23 @@ impl Mapped {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives back the memory of `range`'s whole pages; they come from the file again when read.
+    ///
+    /// # Panics
+    /// If the range is not inside the file.
+    pub fn release(&self, range: Range<usize>) {
+        let part = &self.map[range];
+        // SAFETY: a plain query.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let start = part.as_ptr().align_offset(page);
+        let len = part.len().saturating_sub(start) / page * page;
+        if len > 0 {
+            // SAFETY: whole pages inside this read-only map of a file: dropping them changes no
+            // byte that can be read. A refusal changes nothing.
+            unsafe { libc::madvise(part.as_ptr().add(start) as *mut _, len, libc::MADV_DONTNEED) };
+        }
     }
 
     /// Says whether the bytes read so far are those of the file as it was opened.
@@ -155,6 +173,18 @@ mod tests {
         std::fs::write(&path, [2; 4096]).unwrap();
         let message = mapped.check().unwrap_err().message;
         assert!(message.contains("changed while in use"), "{message}");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn released_pages_can_be_read_again() {
+        let path = scratch("released", &[3; 100_000]);
+        let mapped = Mapped::open(&path).unwrap();
+        assert_eq!(sum(mapped.bytes()), 300_000);
+        mapped.release(10..90_000);
+        mapped.release(5..6);
+        assert_eq!(sum(mapped.bytes()), 300_000);
+        mapped.check().unwrap();
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -97,6 +97,10 @@ pub trait Source: Send + Sync {
     fn unusable(&self, _name: &str) -> Option<&'static str> {
         None
     }
+
+    /// Says that the tensor's bytes will hardly be read again: what memory they take, beside the
+    /// system's cache of the file, may be given back. They can still be read.
+    fn release(&self, _name: &str) {}
 }
 
 /// A checkpoint's tensors.
@@ -127,5 +131,10 @@ impl Weights {
 
     pub fn unusable(&self, name: &str) -> Option<&'static str> {
         self.source.unusable(name)
+    }
+
+    /// As [`Source::release`].
+    pub fn release(&self, name: &str) {
+        self.source.release(name);
     }
 }

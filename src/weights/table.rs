@@ -139,6 +139,12 @@ impl Source for Table {
             Stored::Unusable(kind) => Some(kind),
         }
     }
+
+    fn release(&self, name: &str) {
+        if let Some(Bytes::File { file, range }) = self.find(name).map(|e| &e.bytes) {
+            self.files[*file].release(range.clone());
+        }
+    }
 }
 
 /// The indices of `items` (fewer than 2³²: each took more than a byte of a file) in name order.

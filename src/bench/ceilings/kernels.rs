@@ -1,4 +1,5 @@
-//! The two loops behind the ceilings: reading memory, and multiply-adds on registers.
+//! The loops behind the ceilings: reading memory, and multiply-adds on registers, in float32 and
+//! in 8-bit integers.
 
 /// The instructions that [`sum`] and [`multiply_add`] use on this machine.
 pub fn isa() -> &'static str {
@@ -48,6 +49,56 @@ fn multiply_add_portable(rounds: u64) -> f64 {
     }
     std::hint::black_box(x);
     (rounds * LANES as u64 * 2) as f64
+}
+
+/// Runs `rounds` rounds of independent products of 8-bit integers, summed in 32 bits, that never
+/// leave registers. Returns the operations done, a multiply-add counting two.
+pub fn multiply_add_int8(rounds: u64) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the processor has AVX2, checked in the line above.
+        return unsafe { multiply_add_int8_avx2(rounds) };
+    }
+    multiply_add_int8_portable(rounds)
+}
+
+fn multiply_add_int8_portable(rounds: u64) -> f64 {
+    const LANES: usize = 64;
+    let mut sums = std::hint::black_box([0i32; LANES]);
+    let (a, b) = std::hint::black_box(([3i8; LANES], [-5i8; LANES]));
+    for _ in 0..rounds {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(&b)) {
+            *sum = sum.wrapping_add(i32::from(*a) * i32::from(*b));
+        }
+        // Each round's sums matter, so that the compiler cannot multiply once for all rounds.
+        std::hint::black_box(&mut sums);
+    }
+    (rounds * LANES as u64 * 2) as f64
+}
+
+/// Products of bytes, pairs of them summed in 16 bits and those in 32 (`maddubs`, `madd`, `add`),
+/// as matrix products without dot-product instructions use them.
+///
+/// # Safety
+/// The processor must have AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn multiply_add_int8_avx2(rounds: u64) -> f64 {
+    use std::arch::x86_64::*;
+    const CHAINS: usize = 8;
+    let mut sums = std::hint::black_box([_mm256_setzero_si256(); CHAINS]);
+    let (mut a, b) = std::hint::black_box((_mm256_set1_epi8(3), [_mm256_set1_epi8(-5); CHAINS]));
+    let ones = _mm256_set1_epi16(1);
+    for _ in 0..rounds {
+        for (sum, b) in sums.iter_mut().zip(&b) {
+            let pairs = _mm256_maddubs_epi16(a, *b);
+            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
+        }
+        // A new value each round, as far as the compiler knows: else it would multiply once.
+        a = std::hint::black_box(a);
+    }
+    std::hint::black_box(sums);
+    (rounds * CHAINS as u64 * 32 * 2) as f64
 }
 
 /// # Safety
@@ -113,5 +164,7 @@ mod tests {
     fn operations_are_counted() {
         assert_eq!(multiply_add_portable(10), 10.0 * 64.0 * 2.0);
         assert!(multiply_add(10) >= 10.0 * 12.0 * 8.0);
+        assert_eq!(multiply_add_int8_portable(10), 10.0 * 64.0 * 2.0);
+        assert!(multiply_add_int8(10) >= 10.0 * 64.0 * 2.0);
     }
 }

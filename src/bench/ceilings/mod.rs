@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::device::cpu::pool::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::measure::{date, machine};
 
@@ -23,11 +24,16 @@ pub struct Ceilings {
     pub bytes_per_s: f64,
     /// Single-precision operations per second, a multiply-add counting two.
     pub flops_per_s: f64,
+    /// Operations per second on 8-bit integers summed in 32 bits, a multiply-add counting two;
+    /// `None` in calibrations of before it was measured.
+    pub int8_ops_per_s: Option<f64>,
+    /// Seconds of an empty loop on all threads: what it costs to split an op; `None` as above.
+    pub fork_join_s: Option<f64>,
     /// When, ISO-8601.
     pub date: String,
 }
 
-/// How long each of the two measurements runs.
+/// How long each of the three measurements runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     pub each: Duration,
@@ -44,7 +50,7 @@ impl Default for Budget {
 /// Fewest passes that the best one is taken from, however long they take.
 const MIN_PASSES: usize = 3;
 
-/// Measures both ceilings with `threads` threads, in about twice `budget.each`.
+/// Measures the ceilings with `threads` threads, in about three times `budget.each`.
 pub fn measure(threads: usize, budget: Budget) -> Result<Ceilings> {
     let threads = threads.max(1);
     let words = budget.buffer_bytes / 8 / threads;
@@ -55,19 +61,35 @@ pub fn measure(threads: usize, budget: Budget) -> Result<Ceilings> {
             (buffer.len() * 8) as f64
         }
     })?;
-    let flops = best_rate(threads, budget.each, || || kernels::multiply_add(FMA_ROUNDS))?;
+    let flops = best_rate(threads, budget.each, || || kernels::multiply_add(ROUNDS))?;
+    let int8 = best_rate(threads, budget.each, || || kernels::multiply_add_int8(ROUNDS))?;
     Ok(Ceilings {
         cpu: machine::cpu_name(),
         threads,
         isa: kernels::isa().to_string(),
         bytes_per_s: bytes,
         flops_per_s: flops,
+        int8_ops_per_s: Some(int8),
+        fork_join_s: Some(fork_join(threads)?),
         date: date::now_iso(),
     })
 }
 
-/// Rounds of the register-resident loop in one pass: a few milliseconds.
-const FMA_ROUNDS: u64 = 1_000_000;
+/// Rounds of the register-resident loops in one pass: a few milliseconds.
+const ROUNDS: u64 = 1_000_000;
+
+/// Seconds of an empty loop on the CPU device's own pool of `threads` threads, one loop right after
+/// the other: the mean of the best of ten times a thousand.
+fn fork_join(threads: usize) -> Result<f64> {
+    const LOOPS: u32 = 1000;
+    let pool = Pool::new(threads)?;
+    let pass = |_| {
+        let begin = Instant::now();
+        (0..LOOPS).for_each(|_| pool.run(&|_, _| {}));
+        begin.elapsed().as_secs_f64() / f64::from(LOOPS)
+    };
+    Ok((0..10).map(pass).fold(f64::INFINITY, f64::min))
+}
 
 /// One thread's part of a pass: when it began and ended, and how many units it did.
 type Part = (Instant, Instant, f64);
@@ -136,6 +158,8 @@ mod tests {
         let c = measure(2, budget).unwrap();
         assert!((1e7..1e12).contains(&c.bytes_per_s), "{c:?}");
         assert!((1e7..5e12).contains(&c.flops_per_s), "{c:?}");
+        assert!((1e7..5e13).contains(&c.int8_ops_per_s.unwrap()), "{c:?}");
+        assert!((1e-9..1e-2).contains(&c.fork_join_s.unwrap()), "{c:?}");
         assert_eq!(c.threads, 2);
     }
 

@@ -50,6 +50,8 @@ pub fn to_json(c: &Ceilings) -> Value {
         "isa": c.isa,
         "bytes_per_s": number(c.bytes_per_s),
         "flops_per_s": number(c.flops_per_s),
+        "int8_ops_per_s": c.int8_ops_per_s.map(number),
+        "fork_join_s": c.fork_join_s.map(number),
         "date": c.date,
     })
 }
@@ -66,6 +68,8 @@ fn parse(e: &Value) -> Option<Ceilings> {
         isa: e["isa"].as_str()?.to_string(),
         bytes_per_s: rate("bytes_per_s")?,
         flops_per_s: rate("flops_per_s")?,
+        int8_ops_per_s: rate("int8_ops_per_s"),
+        fork_join_s: rate("fork_join_s"),
         date: e["date"].as_str()?.to_string(),
     })
 }
@@ -96,6 +100,8 @@ mod tests {
             isa: "portable".into(),
             bytes_per_s: 1.5e10,
             flops_per_s,
+            int8_ops_per_s: (threads == 2).then_some(5e11),
+            fork_join_s: (threads == 2).then_some(1e-6),
             date: "2026-01-01T00:00:00Z".into(),
         }
     }

@@ -17,8 +17,27 @@ pub struct Take {
     /// Put behind each prompt.
     pub suffix: String,
     pub seed: u64,
+    /// Put prompts through the chat template.
+    pub chat: bool,
     /// Send prompts as ids.
     pub as_ids: bool,
+}
+
+impl Take {
+    /// A file's prompt as it is sent: with the suffix (before a trailing `Assistant:`, as SGLang
+    /// puts it), through the chat template.
+    fn dress(&self, prompt: &str, codec: Option<&dyn Codec>) -> Result<String> {
+        const ANSWER: &str = "Assistant:";
+        let text = match prompt.trim_end().strip_suffix(ANSWER) {
+            Some(head) if !self.suffix.is_empty() => format!("{head}{}{ANSWER}", self.suffix),
+            _ => format!("{prompt}{}", self.suffix),
+        };
+        match codec {
+            _ if !self.chat => Ok(text),
+            Some(codec) => codec.chat(&text),
+            None => Err(Error::usage("--apply-chat-template: give the tokenizer (--tokenizer)")),
+        }
+    }
 }
 
 /// Fewest tokens of a prompt and of an answer that ShareGPT's filter keeps.
@@ -65,7 +84,7 @@ fn conversations(
         if rows.len() >= take.num_prompts {
             break;
         }
-        let prompt = prompt + &take.suffix;
+        let prompt = take.dress(&prompt, Some(codec))?;
         let ids = codec.encode(&prompt)?;
         let output = match take.output_len {
             Some(n) => n,
@@ -125,7 +144,7 @@ pub fn text(text: &str, path: &str, take: &Take, codec: Option<&dyn Codec>) -> R
     let output = take.output_len.unwrap_or(128);
     let mut rows = Vec::new();
     for line in lines.iter().cycle().take(take.num_prompts) {
-        let prompt = format!("{line}{}", take.suffix);
+        let prompt = take.dress(line, codec)?;
         let ids = codec.map(|c| c.encode(&prompt)).transpose()?;
         let length = ids.as_ref().map_or(0, Vec::len);
         let prompt = match ids.filter(|_| take.as_ids) {
@@ -166,6 +185,10 @@ mod tests {
 
         fn decode(&self, _: &[TokenId]) -> String {
             String::new()
+        }
+
+        fn chat(&self, user: &str) -> Result<String> {
+            Ok(format!("<user>{user}"))
         }
     }
 
@@ -213,6 +236,16 @@ mod tests {
         assert_eq!((rows[0].prompt_len, rows[0].output_len), (0, 256));
         let error = openai("{}", "f.jsonl", &take(2), None).unwrap_err();
         assert!(error.message.contains("f.jsonl: line 1"), "{error}");
+    }
+
+    #[test]
+    fn suffixes_and_templates() {
+        let suffix = Take { suffix: " now".into(), ..take(1) };
+        assert_eq!(suffix.dress("a b", None).unwrap(), "a b now");
+        assert_eq!(suffix.dress("Q Assistant:", None).unwrap(), "Q  nowAssistant:");
+        let chat = Take { chat: true, ..suffix };
+        assert_eq!(chat.dress("a", Some(&Words)).unwrap(), "<user>a now");
+        assert!(chat.dress("a", None).is_err());
     }
 
     #[test]

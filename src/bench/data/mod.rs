@@ -41,11 +41,13 @@ pub struct Row {
     pub at: Option<f64>,
     /// Merged into the request body.
     pub extra: Map<String, Value>,
+    /// Sent as header `X-SMG-Routing-Key`: which requests belong together.
+    pub routing_key: Option<String>,
 }
 
 impl Row {
     pub fn new(prompt: Prompt, prompt_len: usize, output_len: usize) -> Self {
-        Row { prompt, prompt_len, output_len, at: None, extra: Map::new() }
+        Row { prompt, prompt_len, output_len, at: None, extra: Map::new(), routing_key: None }
     }
 
     pub fn ids(ids: Vec<TokenId>, output_len: usize) -> Self {
@@ -58,6 +60,14 @@ impl Row {
 pub trait Codec {
     fn encode(&self, text: &str) -> Result<Vec<TokenId>>;
     fn decode(&self, ids: &[TokenId]) -> String;
+
+    /// The text that the chat template makes of a user's message.
+    ///
+    /// # Errors
+    /// There is no template.
+    fn chat(&self, _user: &str) -> Result<String> {
+        Err(Error::usage("--apply-chat-template: the tokenizer has no chat template"))
+    }
 }
 
 /// How `--random-range-ratio` is read.

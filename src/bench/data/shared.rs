@@ -53,7 +53,8 @@ pub fn rows(shape: Shape, vocab: usize, seed: u64) -> Result<Vec<Row>> {
         let mut ids = systems.get(group).cloned().unwrap_or_default();
         ids.extend(some(&mut draws, question));
         let output = draws.between(output.0, output.1);
-        all.push(Row::ids(ids, output));
+        let routing_key = Some(format!("group-{seed}-{group}"));
+        all.push(Row { routing_key, ..Row::ids(ids, output) });
     }
     if !shape.ordered {
         draws.shuffle(&mut all);

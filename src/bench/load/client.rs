@@ -163,6 +163,10 @@ impl Client<'_> {
                     TIMER => self.timer.fired(),
                     Token(place) => self.ready(place, event),
                 }
+                // A request that is due does not wait for a crowd of answers.
+                if self.is_due() {
+                    self.send_due();
+                }
             }
         }
         Ok(())
@@ -184,10 +188,19 @@ impl Client<'_> {
         }
     }
 
+    /// The next job, if there is a place for it.
+    fn next_job(&self) -> Option<&Job> {
+        let open = self.options.concurrency.is_none_or(|most| self.active < most);
+        self.jobs.get(self.next).filter(|_| open)
+    }
+
     /// When the next job is to be sent, if it has a time and there is a place for it.
     fn due(&self) -> Option<u64> {
-        let open = self.options.concurrency.is_none_or(|most| self.active < most);
-        self.jobs.get(self.next).filter(|_| open)?.scheduled
+        self.next_job()?.scheduled
+    }
+
+    fn is_due(&self) -> bool {
+        self.next_job().is_some_and(|job| job.scheduled.is_none_or(|at| at <= self.now()))
     }
 
     /// Sends what is due; true if more is due than this turn's share.

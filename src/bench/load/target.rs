@@ -56,12 +56,23 @@ impl Target {
 
     /// A whole request: head and body.
     pub fn request(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+        self.request_with(method, path, body, None)
+    }
+
+    /// The same with one more header line.
+    pub fn request_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        more: Option<&str>,
+    ) -> Vec<u8> {
         let mut out = format!(
             "{method} {}{path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: pacer\r\nAccept: */*\r\n",
             self.prefix, self.host
         )
         .into_bytes();
-        for header in &self.headers {
+        for header in self.headers.iter().map(String::as_str).chain(more) {
             out.extend_from_slice(header.as_bytes());
             out.extend_from_slice(b"\r\n");
         }

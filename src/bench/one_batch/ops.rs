@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::bench::ceilings::Ceilings;
 use crate::model::cost::{Cost, StepShape, Storage, cost, step_cost};
-use crate::model::plan::Plan;
+use crate::model::plan::{Op, Plan};
 use crate::profile::recorder::{Event, Recorder};
 
 /// Time and least work of one kind of op.
@@ -19,6 +20,35 @@ pub struct OpTime {
     pub total: f64,
     /// Their least floating-point operations and bytes.
     pub cost: Cost,
+    /// Products with weights of fewer than 16 bits, which the integer units can do.
+    pub quantised: bool,
+}
+
+/// What an op would take at this machine's ceilings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Floor {
+    /// Seconds: the longer of its arithmetic and its bytes.
+    pub seconds: f64,
+    /// Which of them: `memory`, `float32` or `int8`.
+    pub bound: &'static str,
+}
+
+impl OpTime {
+    /// Every weight and activation read once at the memory's rate, every operation at the rate of
+    /// float32, or of int8 for quantised weights. What stays in a cache can be faster than that.
+    pub fn floor(&self, ceilings: &Ceilings) -> Floor {
+        let int8 = ceilings.int8_ops_per_s.filter(|_| self.quantised);
+        let (rate, unit) = int8.map_or((ceilings.flops_per_s, "float32"), |rate| (rate, "int8"));
+        let compute = self.cost.flops as f64 / rate;
+        let memory = self.cost.bytes() as f64 / ceilings.bytes_per_s;
+        let bound = if compute > memory { unit } else { "memory" };
+        Floor { seconds: compute.max(memory), bound }
+    }
+
+    /// Its floor over the time it took: 1 at the ceiling.
+    pub fn share_of_ceiling(&self, ceilings: &Ceilings) -> f64 {
+        if self.total > 0.0 { self.floor(ceilings).seconds / self.total } else { 0.0 }
+    }
 }
 
 /// The ops of one phase, slowest first.
@@ -33,6 +63,13 @@ impl OpTable {
     /// Seconds of all ops.
     pub fn total(&self) -> f64 {
         self.ops.iter().map(|o| o.total).sum()
+    }
+
+    /// The op that takes most time beyond its floor, and how much: where there is most to gain.
+    pub fn most_to_gain(&self, ceilings: &Ceilings) -> Option<(&OpTime, f64)> {
+        let beyond = |o: &OpTime| o.total - o.floor(ceilings).seconds;
+        let most = self.ops.iter().max_by(|a, b| beyond(a).total_cmp(&beyond(b)))?;
+        Some((most, beyond(most))).filter(|(_, seconds)| *seconds > 0.0)
     }
 }
 
@@ -75,6 +112,10 @@ pub fn table(plan: &Plan, storage: &Storage, recorder: &Recorder, shapes: &[Step
             count: 0,
             total: 0.0,
             cost: Cost::default(),
+            quantised: plan
+                .ops
+                .get(record.id as usize)
+                .is_some_and(|p| quantised(plan, &p.op, storage)),
         });
         entry.count += 1;
         entry.total += record.end_ns.saturating_sub(record.start_ns) as f64 * 1e-9;
@@ -89,6 +130,15 @@ pub fn table(plan: &Plan, storage: &Storage, recorder: &Recorder, shapes: &[Step
     let mut ops: Vec<OpTime> = by_kind.into_values().collect();
     ops.sort_by(|a, b| b.total.total_cmp(&a.total));
     OpTable { ops, dropped: recorder.dropped() }
+}
+
+/// Does the op multiply with a matrix of fewer than 16 bits a number?
+fn quantised(plan: &Plan, op: &Op, storage: &Storage) -> bool {
+    let Op::Linear { matrix, .. } = op else { return false };
+    plan.matrices.get(*matrix).is_some_and(|m| {
+        let numbers = (m.parts.iter().map(|p| p.rows).sum::<usize>() * m.cols) as u64;
+        (storage.matrix_bytes)(*matrix) < 2 * numbers
+    })
 }
 
 /// `model.layers.12.mlp` as `model.layers.*.mlp`.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::SubjectInfo;
 use super::case::{Effort, Run, Samples};
 use super::figures::{Ceiling, Figures, Utilisation};
-use super::ops::OpTable;
+use super::ops::{OpTable, OpTime};
 use crate::bench::ceilings::store;
 use crate::measure::json::{number, numbers, summary};
 use crate::model::cost::Cost;
@@ -41,8 +41,8 @@ pub fn row(
         measured(samples, figures),
         ceilings(samples, figures, ceiling),
         json!({
-            "prefill_ops": ops(&samples.prefill_ops),
-            "decode_ops": ops(&samples.decode_ops),
+            "prefill_ops": ops(&samples.prefill_ops, ceiling),
+            "decode_ops": ops(&samples.decode_ops, ceiling),
             "interrupted": samples.interrupted,
             "validity": figures.validity.to_json(),
         }),
@@ -174,12 +174,15 @@ fn utilisation(used: Option<&Utilisation>) -> Value {
     })
 }
 
-/// The ten slowest kinds of op of one recorded pass, and what the rest took.
-fn ops(table: &OpTable) -> Value {
+/// The ten slowest kinds of op of one recorded pass, each with its share of its ceiling, what the
+/// rest took, and where there is most to gain.
+fn ops(table: &OpTable, ceiling: &Ceiling) -> Value {
     let total = table.total();
+    let ceiling = ceiling.as_ref().ok();
     let shown = table.ops.iter().take(10);
     let rest: f64 = table.ops.iter().skip(10).map(|o| o.total).sum();
-    let op = |o: &super::ops::OpTime| {
+    let op = |o: &OpTime| {
+        let floor = ceiling.map(|c| o.floor(c));
         json!({
             "op": o.op,
             "scope": o.scope,
@@ -188,10 +191,17 @@ fn ops(table: &OpTable) -> Value {
             "share": number(o.total / total),
             "flops": o.cost.flops,
             "bytes": o.cost.bytes(),
+            "ceiling_s": floor.map(|f| number(f.seconds)),
+            "ceiling": floor.map(|f| f.bound),
+            "share_of_ceiling": ceiling.map(|c| number(o.share_of_ceiling(c))),
         })
     };
+    let gain = ceiling.and_then(|c| table.most_to_gain(c));
     json!({
         "slowest": shown.map(op).collect::<Vec<_>>(),
+        "most_to_gain": gain.map(|(o, seconds)| {
+            json!({ "op": o.op, "scope": o.scope, "seconds": number(seconds) })
+        }),
         "other_s": number(rest),
         "dropped_records": table.dropped,
     })

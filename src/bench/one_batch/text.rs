@@ -3,7 +3,7 @@
 use super::SubjectInfo;
 use super::case::{Effort, Samples, Shape};
 use super::figures::{Ceiling, Figures, Utilisation};
-use super::ops::OpTable;
+use super::ops::{OpTable, OpTime};
 use crate::measure::stats::Summary;
 
 /// What SGLang prints once the model is loaded, with what is loaded in front.
@@ -96,16 +96,17 @@ pub fn ours(
             b.throughput
         ));
     }
-    lines.extend(slowest("prefill", &samples.prefill_ops));
-    lines.extend(slowest("decode", &samples.decode_ops));
+    lines.extend(slowest("prefill", &samples.prefill_ops, ceiling));
+    lines.extend(slowest("decode", &samples.decode_ops, ceiling));
     lines.push(match ceiling {
         Ok(c) => format!(
-            "  ceilings ({}, {} threads, {}): {:.1} GB/s read, {:.1} GFLOP/s float32",
+            "  ceilings ({}, {} threads, {}): {:.1} GB/s read, {:.1} GFLOP/s float32{}",
             c.isa,
             c.threads,
             c.date,
             c.bytes_per_s * 1e-9,
-            c.flops_per_s * 1e-9
+            c.flops_per_s * 1e-9,
+            c.int8_ops_per_s.map_or(String::new(), |x| format!(", {:.1} GOP/s int8", x * 1e-9))
         ),
         Err(reason) => format!("  MFU, MBU and share of ceiling unknown: {reason}"),
     });
@@ -148,11 +149,28 @@ fn shares(used: Option<&Utilisation>) -> String {
     })
 }
 
-/// One line: the slowest five ops of a phase with their share of all ops' time.
-fn slowest(phase: &str, table: &OpTable) -> Option<String> {
+/// A line for each of the slowest eight ops of a phase: its share of all ops' time, and of the
+/// ceiling that it is nearest to. Then where there is most to gain.
+fn slowest(phase: &str, table: &OpTable, ceiling: &Ceiling) -> Vec<String> {
     let total = table.total();
-    let item =
-        |o: &super::ops::OpTime| format!("{} {} {:.1}%", o.op, o.scope, o.total / total * 100.0);
-    let items: Vec<String> = table.ops.iter().take(5).map(item).collect();
-    (total > 0.0).then(|| format!("  {phase} time by op: {}", items.join(", ")))
+    if total <= 0.0 {
+        return Vec::new();
+    }
+    let ceiling = ceiling.as_ref().ok();
+    let of_ceiling = |o: &OpTime| {
+        ceiling.map_or(String::new(), |c| {
+            format!(", {:5.1}% of {}", o.share_of_ceiling(c) * 100.0, o.floor(c).bound)
+        })
+    };
+    let line = |o: &OpTime| {
+        let (took, share) = (o.total * 1e3, o.total / total * 100.0);
+        format!("    {took:9.3} ms {share:5.1}%{}  {} {}", of_ceiling(o), o.op, o.scope)
+    };
+    let mut lines = vec![format!("  {phase}, one pass by op ({:.3} ms):", total * 1e3)];
+    lines.extend(table.ops.iter().take(8).map(line));
+    let gain = ceiling.and_then(|c| table.most_to_gain(c));
+    lines.extend(gain.map(|(o, seconds)| {
+        format!("    most to gain: {:.3} ms in {} {}", seconds * 1e3, o.op, o.scope)
+    }));
+    lines
 }

@@ -25,7 +25,7 @@ pub fn name(row: &Value, number: usize) -> String {
     let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
     let tag = row["tag"].as_str().map(|t| format!(" {t}")).unwrap_or_default();
     match kind(row) {
-        "one_batch" | "served_batch" => format!(
+        "one_batch" | "served_batch" | "static_vs_served" => format!(
             "{number}: batch {}, {} in, {} out",
             row["batch_size"], row["input_len"], row["output_len"]
         ),
@@ -33,6 +33,11 @@ pub fn name(row: &Value, number: usize) -> String {
             let most = &row["max_concurrency"];
             let most = if most.is_null() { String::new() } else { format!(", {most} at once") };
             format!("{number}:{tag} rate {}{most}", text(&row["request_rate"]))
+        }
+        "max_rate" => {
+            let bounds = row["slo_ms"].as_object().into_iter().flatten();
+            let bounds: Vec<String> = bounds.map(|(k, v)| format!("{k} ≤ {v} ms")).collect();
+            format!("{number}:{tag} {}", bounds.join(", "))
         }
         _ => format!("{number}:{tag} {}", row["dataset_name"].as_str().unwrap_or("run")),
     }
@@ -312,7 +317,7 @@ fn heats(rows: &[Value]) -> Vec<Heat> {
     };
     let heat = |title: &str, cells| Heat {
         title: title.into(),
-        caption: "Tokens a second; darker is more.".into(),
+        caption: "Tokens a second; a stronger colour is more.".into(),
         x_label: "prompt length (tokens)".into(),
         y_label: "batch size".into(),
         cells,

@@ -55,7 +55,12 @@ impl Heat {
             let row = (ys.len() - 1 - ys.iter().position(|v| v == y).unwrap_or(0)) as f64;
             let share = if most > 0.0 { (value / most).clamp(0.0, 1.0) } else { 0.0 };
             let (px, py) = (LEFT + column * width, TOP + row * CELL_HEIGHT);
-            let class = if share > 0.55 { "on-strong" } else { "on-weak" };
+            // Dark ink reads best on the middle shades of both themes.
+            let class = match share {
+                s if s > 0.85 => "on-strong",
+                s if s > 0.6 => "on-middle",
+                _ => "on-weak",
+            };
             let _ = write!(
                 svg,
                 "<rect class=\"heat\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" \

@@ -35,6 +35,7 @@ svg { width: 100%; height: auto; display: block; }
 .label { fill: var(--ink); font-size: 13px; } .line { fill: none; stroke-width: 2; }
 .bound { fill: none; stroke: var(--soft); stroke-width: 1.5; stroke-dasharray: 6 4; }
 .cell { font-size: 12px; } .on-strong { fill: var(--strong); } .on-weak { fill: var(--ink); }
+.on-middle { fill: #06101f; }
 .heat { fill: var(--heat); }
 .line.c0 { stroke: var(--c0); } .line.c1 { stroke: var(--c1); } .line.c2 { stroke: var(--c2); }
 .line.c3 { stroke: var(--c3); } .line.c4 { stroke: var(--c4); } .line.c5 { stroke: var(--c5); }
@@ -50,10 +51,12 @@ i.c0 { background: var(--c0) !important; } i.c1 { background: var(--c1) !importa
 i.c2 { background: var(--c2) !important; } i.c3 { background: var(--c3) !important; }
 i.c4 { background: var(--c4) !important; } i.c5 { background: var(--c5) !important; }
 i.c6 { background: var(--c6) !important; } i.c7 { background: var(--c7) !important; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; width: 100%; }
+.scroll { overflow-x: auto; } .scroll + .scroll { margin-top: 18px; }
+table { border-collapse: collapse; font-size: 13px; width: 100%; }
 th, td { text-align: right; padding: 5px 10px; border-bottom: 1px solid var(--line);
   white-space: nowrap; font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+th { color: var(--soft); font-weight: 600; white-space: normal; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; }
 .pass { color: var(--good); } .warn { color: var(--warn); } .fail { color: var(--bad); }
 details { margin-top: 8px; } code { font-size: 13px; overflow-wrap: anywhere; }
 ";
@@ -134,6 +137,23 @@ const TABLES: &[(&str, Columns)] = &[
             ("input tok/s", "input_throughput"),
             ("output tok/s", "output_throughput"),
             ("overall tok/s", "overall_throughput"),
+        ],
+    ),
+    (
+        "max_rate",
+        &[
+            ("rate that holds (req/s)", "max_rate"),
+            ("rate that breaks (req/s)", "lowest_rate_that_breaks"),
+            ("share asked for", "slo_share"),
+        ],
+    ),
+    (
+        "static_vs_served",
+        &[
+            ("static, step by step (s)", "static_synchronised_s"),
+            ("static, back to back (s)", "static_back_to_back_s"),
+            ("served (s)", "served_s"),
+            ("difference (s)", "difference_s"),
         ],
     ),
 ];

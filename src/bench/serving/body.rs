@@ -5,6 +5,10 @@ use serde_json::{Map, Value, json};
 use crate::bench::data::{Prompt, Row, files};
 use crate::bench::load::protocol::Api;
 use crate::error::{Error, Result};
+use crate::types::TokenId;
+
+/// SGLang's name of a prefill worker that is not there.
+pub const FAKE_HOST: &str = "2.2.2.2";
 
 /// What every request of a run has in common.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +22,10 @@ pub struct Common {
     pub return_logprob: bool,
     pub top_logprobs: usize,
     pub logprob_start_len: i64,
+    /// Tokens whose log-probabilities are wanted at each position.
+    pub token_ids_logprob: Vec<TokenId>,
+    /// As if a prefill worker had computed the prompt.
+    pub fake_prefill: bool,
     /// Asks OpenAI-style servers for token counts at the end of a stream.
     pub include_usage: bool,
     /// Merged over everything else but a row's own fields.
@@ -74,6 +82,13 @@ fn generate(common: &Common, row: &Row) -> Result<Map<String, Value>> {
         if common.top_logprobs > 0 {
             body.insert("top_logprobs_num".into(), common.top_logprobs.into());
         }
+        if !common.token_ids_logprob.is_empty() {
+            body.insert("token_ids_logprob".into(), json!(common.token_ids_logprob));
+        }
+    }
+    if common.fake_prefill {
+        body.insert("bootstrap_host".into(), FAKE_HOST.into());
+        body.insert("bootstrap_room".into(), 0.into());
     }
     Ok(body)
 }
@@ -149,6 +164,8 @@ mod tests {
             return_logprob: false,
             top_logprobs: 0,
             logprob_start_len: -1,
+            token_ids_logprob: Vec::new(),
+            fake_prefill: false,
             include_usage: true,
             extra: Map::new(),
         }
@@ -167,11 +184,22 @@ mod tests {
             "stream": true,
         });
         assert_eq!(got, want);
-        let logprobs =
-            Common { return_logprob: true, top_logprobs: 2, top_p: 0.5, ..common(Api::Generate) };
+        let logprobs = Common {
+            return_logprob: true,
+            top_logprobs: 2,
+            top_p: 0.5,
+            token_ids_logprob: vec![7],
+            fake_prefill: true,
+            ..common(Api::Generate)
+        };
         let got = parsed(&logprobs, &Row::new(Prompt::Text("x".into()), 1, 5));
         assert_eq!((&got["text"], &got["top_logprobs_num"]), (&json!("x"), &json!(2)));
         assert_eq!(got["sampling_params"]["top_p"], 0.5);
+        assert_eq!(got["token_ids_logprob"], json!([7]));
+        assert_eq!(
+            (&got["bootstrap_host"], &got["bootstrap_room"]),
+            (&json!("2.2.2.2"), &json!(0))
+        );
     }
 
     #[test]

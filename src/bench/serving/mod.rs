@@ -1,7 +1,7 @@
 //! Load against a running server: what `pacer bench-serving` measures.
 //!
 //! Pure: [`body`] requests, [`metrics`] and [`overlap`] figures out of records, [`goodput`],
-//! [`checks`] validity, [`search`] for the highest rate, [`row`] and [`text`] results.
+//! [`checks`] validity, [`search`] for the highest rate, [`row`], [`text`] and [`plot`] results.
 //! With a server: [`run`], [`counters`], [`process`].
 
 pub mod body;
@@ -10,6 +10,7 @@ pub mod counters;
 pub mod goodput;
 pub mod metrics;
 pub mod overlap;
+pub mod plot;
 pub mod process;
 pub mod row;
 pub mod run;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::body::{self, Common};
 use super::counters::{self, Counters};
 use super::process;
-use crate::bench::data::Row;
+use crate::bench::data::{Prompt, Row};
 use crate::bench::load::arrivals::{self, Arrivals};
 use crate::bench::load::client::{self, Job, Options, Outcome};
 use crate::bench::load::plain;
@@ -145,7 +145,9 @@ pub fn jobs(plan: &Plan) -> Result<Vec<Job>> {
     let rows = plan.rows.iter().enumerate().zip(times);
     rows.map(|((index, row), scheduled)| {
         let body = body::body(&plan.common, row)?;
-        Ok(Job { index, scheduled, bytes: plan.target.request("POST", path, &body) })
+        let key = row.routing_key.as_ref().map(|k| format!("X-SMG-Routing-Key: {k}"));
+        let bytes = plan.target.request_with("POST", path, &body, key.as_deref());
+        Ok(Job { index, scheduled, bytes })
     })
     .collect()
 }
@@ -166,11 +168,15 @@ fn options(plan: &Plan, concurrency: Option<usize>) -> Result<Options> {
     })
 }
 
-/// The first row, `warmup` times at once; at least one must succeed.
+/// The first row, backwards, `warmup` times at once; at least one must succeed.
 fn warm_up(plan: &Plan, interrupt: &Interrupt) -> Result<()> {
     let Some(first) = plan.rows.first().filter(|_| plan.warmup > 0) else { return Ok(()) };
     let mut row = first.clone();
     row.output_len = row.output_len.min(WARMUP_OUTPUT);
+    if let Prompt::Ids(ids) = &mut row.prompt {
+        // Other than any prompt of the run, which would find it in the prefix cache.
+        ids.reverse();
+    }
     let bytes =
         plan.target.request("POST", plan.common.api.path(), &body::body(&plan.common, &row)?);
     let job = |index| Job { index, scheduled: None, bytes: bytes.clone() };

@@ -6,6 +6,8 @@ use super::goodput::{self, From};
 use super::metrics::{Metrics, Spread};
 use super::row::{Context, failures};
 use super::run::Measured;
+use crate::bench::data::{Prompt, Row};
+use crate::bench::load::record::Record;
 use crate::measure::validity::Validity;
 
 /// `label` and value in SGLang's columns.
@@ -111,6 +113,26 @@ pub fn ours(measured: &Measured, m: &Metrics, v: &Validity) -> Vec<String> {
     lines
 }
 
+/// Each prompt and its answer, for `--print-requests`.
+pub fn requests(rows: &[Row], records: &[Record]) -> Vec<String> {
+    let mut all: Vec<&Record> = records.iter().collect();
+    all.sort_by_key(|r| r.index);
+    let prompt = |row: Option<&Row>| match row.map(|r| &r.prompt) {
+        Some(Prompt::Text(text)) => format!("{text:?}"),
+        Some(Prompt::Messages(messages)) => messages.to_string(),
+        Some(Prompt::Ids(ids)) => format!("{} token ids", ids.len()),
+        None => String::new(),
+    };
+    let answer = |r: &Record| match &r.failure {
+        Some(f) => format!("failed: {}: {}", f.reason.name(), f.detail),
+        None => format!("{} tokens: {:?}", r.output_tokens(), r.text),
+    };
+    let line = |r: &&Record| {
+        format!("request {}: {} -> {}", r.index, prompt(rows.get(r.index)), answer(r))
+    };
+    all.iter().map(line).collect()
+}
+
 /// A markdown table of rows.
 pub fn markdown(rows: &[Value]) -> Vec<String> {
     const COLUMNS: &[(&str, &str)] = &[
@@ -145,6 +167,15 @@ pub fn markdown(rows: &[Value]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_in_order_of_the_data_set() {
+        let rows = [Row::ids(vec![1, 2], 3), Row::new(Prompt::Text("hi".into()), 1, 3)];
+        let done = Record { index: 1, text: "ho".into(), ..Record::default() };
+        let lines = requests(&rows, &[done, Record::default()]);
+        assert_eq!(lines[0], "request 0: 2 token ids -> 0 tokens: \"\"");
+        assert_eq!(lines[1], "request 1: \"hi\" -> 0 tokens: \"ho\"");
+    }
 
     #[test]
     fn columns_as_sglang_prints_them() {

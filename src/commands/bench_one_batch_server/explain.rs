@@ -1,12 +1,16 @@
-//! `--static-vs-served`: the served cases again, static and continuous, in processes of their own.
+//! `--static-vs-served`: the served cases again as static batches, in processes of their own.
+
+use std::path::PathBuf;
 
 use argh::ArgsInfo;
+use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::super::model_flags::SharedFlags;
 use super::super::out;
 use super::BenchOneBatchServer;
-use crate::bench::served::gap::{self, Ways};
+use crate::bench::served::gap::{self, Gap};
+use crate::bench::served::parts::Parts;
 use crate::error::{Error, Kind, Result};
 use crate::measure::json::JsonLines;
 
@@ -34,45 +38,30 @@ impl BenchOneBatchServer {
         Some(kept)
     }
 
-    /// Runs every served case the other ways, in processes of their own.
-    pub fn explain(&self, rows: &[Value], file: &mut Option<JsonLines>) -> Result<()> {
-        for served in rows {
-            let number = |key: &str| served[key].to_string();
-            let (bs, input, output) =
-                (number("batch_size"), number("input_len"), number("output_len"));
-            let one_batch = self.own(&[
-                "bench-one-batch",
-                "--json",
-                "--result-filename",
-                "",
-                "--batch-size",
-                &bs,
-                "--input-len",
-                &input,
-                "--output-len",
-                &output,
-            ])?;
-            let continuous = self.own(&[
-                "bench-offline-throughput",
-                "--json",
-                "--num-prompts",
-                &bs,
-                "--random-input-len",
-                &input,
-                "--random-output-len",
-                &output,
-                "--random-range-ratio",
-                "1",
-            ])?;
-            let (Some((synchronised, back_to_back)), Some(continuous), Some(served_s)) = (
-                gap::of_static(&one_batch),
-                continuous["total_latency"].as_f64(),
-                served["latency"].as_f64(),
-            ) else {
-                return Err(Error::new(Kind::Io, "a row without its times"));
+    /// Runs every served case statically too, in a process of its own, and prints and writes
+    /// where the difference goes. `timelines` are of `rows`, one each.
+    pub fn explain(
+        &self,
+        rows: &[Value],
+        timelines: &[Option<Parts>],
+        file: &mut Option<JsonLines>,
+    ) -> Result<()> {
+        for (served, server) in rows.iter().zip(timelines) {
+            let failed = |what: &str| Error::new(Kind::Io, format!("--static-vs-served: {what}"));
+            let server = server.clone().ok_or_else(|| {
+                failed("the server's timeline of the batch is not whole; a smaller batch fits")
+            })?;
+            let folder = Folder::new()?;
+            let row = self.fixed(served, &folder)?;
+            let of = |stage: &str| Parts::of_trace(&folder.trace(stage)?);
+            let prefill = of("prefill").ok_or_else(|| failed("no timeline of the static prefill"));
+            let fixed = prefill?.and(&of("decode").unwrap_or_default());
+            let times = gap::of_static(&row).zip(served["latency"].as_f64());
+            let Some(((synchronised, back_to_back), served_s)) = times else {
+                return Err(failed("a row without its times"));
             };
-            let ways = Ways { synchronised, back_to_back, continuous, served: served_s };
-            let mut row = gap::to_json(&ways);
+            let gap = Gap { synchronised, back_to_back, served: served_s, fixed, server };
+            let mut row = gap::to_json(&gap);
             for key in ["batch_size", "input_len", "output_len", "model", "date", "machine"] {
                 row[key] = served[key].clone();
             }
@@ -83,28 +72,86 @@ impl BenchOneBatchServer {
             if self.json {
                 out::line(&row)?;
             } else {
-                gap::lines(&ways).iter().try_for_each(out::line)?;
+                gap::lines(&gap).iter().try_for_each(out::line)?;
             }
         }
         Ok(())
     }
 
+    /// The same case with bench-one-batch: its row, and timelines of one more pass in `folder`.
+    fn fixed(&self, served: &Value, folder: &Folder) -> Result<Value> {
+        let number = |key: &str| served[key].to_string();
+        let (bs, input, output) = (number("batch_size"), number("input_len"), number("output_len"));
+        let steps = served["output_len"].as_u64().unwrap_or(1).saturating_sub(1).max(1).to_string();
+        let flags: [[&str; 2]; 7] = [
+            ["--batch-size", &bs],
+            ["--input-len", &input],
+            ["--output-len", &output],
+            ["--result-filename", ""],
+            ["--profile-prefix", PREFIX],
+            ["--profile-start-step", "0"],
+            ["--profile-steps", &steps],
+        ];
+        let mut words = vec!["bench-one-batch", "--json", "--profile"];
+        words.extend(flags.concat());
+        self.own(&words, folder)
+    }
+
     /// The last row that this program prints for `words`.
-    fn own(&self, words: &[&str]) -> Result<Value> {
+    fn own(&self, words: &[&str], folder: &Folder) -> Result<Value> {
         let failed = |what: String| Error::new(Kind::Io, format!("pacer {}: {what}", words[0]));
         let program = std::env::current_exe().map_err(|e| failed(e.to_string()))?;
         let output = std::process::Command::new(program)
             .args(words)
             .args(self.own_flags().unwrap_or_default())
+            .env("PACER_PROFILER_DIR", &folder.0)
             .stdin(std::process::Stdio::null())
-            .stderr(std::process::Stdio::inherit())
             .output()
             .map_err(|e| failed(e.to_string()))?;
         if !output.status.success() {
-            return Err(failed(output.status.to_string()));
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(failed(format!("{}: {}", output.status, said.trim())));
         }
         let text = String::from_utf8_lossy(&output.stdout);
         let row = text.lines().rev().find_map(|l| serde_json::from_str(l).ok());
         row.ok_or_else(|| failed("it printed no row".into()))
+    }
+}
+
+/// How the static pass's timelines are called.
+const PREFIX: &str = "static";
+
+/// A temporary folder, removed with everything in it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("pacer-static-{}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(|e| Error::io(&path, &e))?;
+        Ok(Folder(path))
+    }
+
+    /// The events of the timeline of `stage`.
+    fn trace(&self, stage: &str) -> Option<Vec<Value>> {
+        let end = format!("_{stage}.trace.json.gz");
+        let mut files = std::fs::read_dir(&self.0).ok()?.flatten().map(|e| e.path());
+        events(&files.find(|f| f.to_string_lossy().ends_with(&end))?)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The events of a trace file.
+pub fn events(path: &std::path::Path) -> Option<Vec<Value>> {
+    let file = std::fs::File::open(path).ok()?;
+    let read = std::io::BufReader::new(MultiGzDecoder::new(file));
+    let mut trace: Value = serde_json::from_reader(read).ok()?;
+    match trace["traceEvents"].take() {
+        Value::Array(events) => Some(events),
+        _ => None,
     }
 }

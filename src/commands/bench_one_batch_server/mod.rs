@@ -1,13 +1,17 @@
 //! `pacer bench-one-batch-server`: one batch through a running server.
 
 mod explain;
+mod prompts;
 mod sweep;
 
+use std::io::Write;
 use std::time::Duration;
 
-use super::bench_serving::{positive, ratio};
+use serde_json::Value;
+
+use super::data_flags::ratio;
 use super::launch::Launched;
-use super::values::{seed, whole};
+use super::values::{positive, seed, whole};
 use super::{Run, out};
 use crate::bench::load::target::Target;
 use crate::bench::served::row;
@@ -23,13 +27,22 @@ choice! {
     BatchBackend { Sglang = "sglang", Pacer = "pacer", Vllm = "vllm" }
 }
 
+choice! {
+    /// Where prompts come from.
+    BatchData {
+        Random = "random", RandomIds = "random-ids", SharedPrefix = "generated-shared-prefix",
+        Sharegpt = "sharegpt", Custom = "custom",
+    }
+}
+
 /// Latency of one batch through a running server, over HTTP and its scheduler. Every combination
 /// of batch size, input and output length is measured; results are printed and appended to a file.
 #[derive(argh::FromArgs, argh::ArgsInfo, Debug, Clone, PartialEq)]
 #[argh(help_triggers("--help"))]
-#[argh(note = "Flags and keys as SGLang's bench_one_batch_server. The batch goes as one request. \
-    Prompts are random token ids. Not there: LoRA, images, other data sets, --profile. Exit codes: \
-    0 done, 1 failed, 2 usage, 4 not valid (--strict), 130 interrupted.")]
+#[argh(note = "Flags and keys as SGLang's bench_one_batch_server. The batch goes as one request, \
+    its prompts as token ids. Not there: LoRA, images, the data sets mmmu and longbench_v2, \
+    --profile; --input-len-step-percentage and --parallel-batch, which do nothing in SGLang \
+    either. Exit codes: 0 done, 1 failed, 2 usage, 4 not valid (--strict), 130 interrupted.")]
 pub struct BenchOneBatchServer {
     /// name copied into each row (default default)
     #[argh(option, arg_name = "NAME", default = "String::from(\"default\")")]
@@ -48,7 +61,7 @@ pub struct BenchOneBatchServer {
     #[argh(option, arg_name = "COMMAND")]
     pub launch: Option<String>,
 
-    /// model name to send, for vllm (default: the first of /v1/models)
+    /// model name to send, for vllm; also as --model-path (default: the first of /v1/models)
     #[argh(option, arg_name = "NAME")]
     pub model: Option<String>,
 
@@ -67,6 +80,42 @@ pub struct BenchOneBatchServer {
     /// prompt lengths of the requests of a batch, in turn, a list (default: --input-len)
     #[argh(option, arg_name = "N", from_str_fn(whole::<1, { 1 << 30 }>))]
     pub input_len_list: Vec<usize>,
+
+    /// random, random-ids, generated-shared-prefix, sharegpt or custom (default random)
+    #[argh(option, arg_name = "NAME", default = "Default::default()")]
+    pub dataset_name: BatchData,
+
+    /// file of the data set (default: none)
+    #[argh(option, arg_name = "PATH", default = "String::new()")]
+    pub dataset_path: String,
+
+    /// a file whose content is every prompt of every batch (default: none)
+    #[argh(option, arg_name = "PATH")]
+    pub fixed_prompt_file: Option<String>,
+
+    /// put prompts of text through the chat template
+    #[argh(switch)]
+    pub apply_chat_template: bool,
+
+    /// tokenizer for prompts of text (default: what the server says, if it is on this machine)
+    #[argh(option, arg_name = "PATH")]
+    pub local_tokenizer_path: Option<String>,
+
+    /// groups of generated-shared-prefix, at most the batch size (default 1)
+    #[argh(option, arg_name = "N", default = "1", from_str_fn(whole::<1, 1_000_000>))]
+    pub gsp_num_groups: usize,
+
+    /// tokens of each group's system prompt (default 2048)
+    #[argh(option, arg_name = "N", default = "2048", from_str_fn(whole::<1, { 1 << 24 }>))]
+    pub gsp_system_prompt_len: usize,
+
+    /// tokens of each question (default 128)
+    #[argh(option, arg_name = "N", default = "128", from_str_fn(whole::<1, { 1 << 24 }>))]
+    pub gsp_question_len: usize,
+
+    /// accepted for SGLang's scripts; --output-len counts (default 256)
+    #[argh(option, arg_name = "N", default = "256", from_str_fn(whole::<1, { 1 << 24 }>))]
+    pub gsp_output_len: usize,
 
     /// measured batches of each case, a row each (default 1)
     #[argh(option, arg_name = "N", default = "1", from_str_fn(whole::<1, 1000>))]
@@ -92,6 +141,15 @@ pub struct BenchOneBatchServer {
     #[argh(option, arg_name = "X", default = "0.0", from_str_fn(ratio))]
     pub cache_hit_rate: f64,
 
+    /// empty the server's hierarchical cache storage before each batch too
+    #[argh(switch)]
+    pub flush_hicache_storage: bool,
+
+    /// send the batch as if a prefill worker had done its prompts: for a decode worker with the
+    /// transfer backend "fake"
+    #[argh(switch)]
+    pub fake_prefill: bool,
+
     /// token ids are below this (default: what the server says, else 10000)
     #[argh(option, arg_name = "N", from_str_fn(whole::<1, { u32::MAX as u64 }>))]
     pub vocab_size: Option<usize>,
@@ -108,8 +166,8 @@ pub struct BenchOneBatchServer {
     #[argh(switch)]
     pub enable_multi_batch: bool,
 
-    /// run each case static, continuous and served, and say where the difference goes; needs
-    /// --launch "serve FLAGS"
+    /// run each case as a static batch too, and say where the difference goes; needs --launch
+    /// "serve FLAGS"
     #[argh(switch)]
     pub static_vs_served: bool,
 
@@ -121,6 +179,18 @@ pub struct BenchOneBatchServer {
     /// result.jsonl)
     #[argh(option, arg_name = "PATH", default = "String::from(\"result.jsonl\")")]
     pub result_filename: String,
+
+    /// JSON file that all rows are written to as one list at the end (default: none)
+    #[argh(option, arg_name = "PATH")]
+    pub pydantic_result_filename: Option<String>,
+
+    /// do not append the table to the file that GITHUB_STEP_SUMMARY names
+    #[argh(switch)]
+    pub no_append_to_github_summary: bool,
+
+    /// words about the server to keep in each row, a list (default: none)
+    #[argh(option, arg_name = "TEXT")]
+    pub server_args_for_metrics: Vec<String>,
 
     /// seed of the token ids (default 42)
     #[argh(option, arg_name = "N", default = "42", from_str_fn(seed))]
@@ -168,17 +238,40 @@ impl Run for BenchOneBatchServer {
         up?;
         let mut sweep = Sweep::new(&self, target, &interrupt)?;
         let result = sweep.all(&mut file);
-        let rows = std::mem::take(&mut sweep.rows);
+        let (rows, timelines) =
+            (std::mem::take(&mut sweep.rows), std::mem::take(&mut sweep.timelines));
         // The static ways run alone on the machine.
         drop(launched);
-        if self.show_report {
-            row::markdown(&rows).iter().try_for_each(out::line)?;
-        }
+        self.tables(&rows)?;
         result?;
         if self.static_vs_served {
-            self.explain(&rows, &mut file)?;
+            self.explain(&rows, &timelines, &mut file)?;
         }
         let invalid = sweep.invalid.filter(|_| self.strict);
         invalid.map_or(Ok(()), Err)
+    }
+}
+
+impl BenchOneBatchServer {
+    /// What is wanted beside the rows: a table, one list of all, a summary for a CI page.
+    fn tables(&self, rows: &[Value]) -> Result<()> {
+        let table = row::markdown(rows);
+        if self.show_report {
+            table.iter().try_for_each(out::line)?;
+        }
+        if let Some(path) = &self.pydantic_result_filename {
+            let list = Value::from(rows.to_vec()).to_string();
+            std::fs::write(path, list).map_err(|e| Error::io(path, &e))?;
+        }
+        let summary = std::env::var_os("GITHUB_STEP_SUMMARY");
+        if let Some(path) = summary.filter(|_| !self.no_append_to_github_summary) {
+            let mut file = std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&path)
+                .map_err(|e| Error::io(&path, &e))?;
+            writeln!(file, "{}", table.join("\n")).map_err(|e| Error::io(&path, &e))?;
+        }
+        Ok(())
     }
 }

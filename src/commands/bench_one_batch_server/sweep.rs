@@ -1,18 +1,21 @@
 //! Every case of the sweep, measured, printed and written before the next.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::super::{commit, out, version};
+use super::explain::events;
+use super::prompts::Prompts;
 use super::{BatchBackend, BenchOneBatchServer};
-use crate::bench::data::random::{self, Lengths};
-use crate::bench::data::{Prompt, RangeRule};
 use crate::bench::load::plain;
 use crate::bench::load::target::Target;
 use crate::bench::served::figures::{self, Figures};
+use crate::bench::served::parts::Parts;
 use crate::bench::served::row::{self, Case, ServerSide};
 use crate::bench::served::run as served;
+use crate::bench::serving::body::FAKE_HOST;
 use crate::bench::serving::counters;
 use crate::error::{Error, Kind, Result};
 use crate::measure::date;
@@ -30,15 +33,15 @@ pub struct Sweep<'a> {
     target: Target,
     interrupt: &'a Interrupt,
     model: String,
-    vocab: usize,
+    prompts: Prompts<'a>,
     /// Sequences at once and tokens that the server has room for, if it says.
     most_running: Option<u64>,
     capacity: Option<u64>,
-    /// Rows so far.
+    /// Rows so far and, for --static-vs-served, where the server's time went in each.
     pub rows: Vec<Value>,
+    pub timelines: Vec<Option<Parts>>,
     /// What `--strict` would say.
     pub invalid: Option<Error>,
-    sent: u64,
 }
 
 impl<'a> Sweep<'a> {
@@ -59,18 +62,23 @@ impl<'a> Sweep<'a> {
         let capacities = states.iter().filter_map(|s| s["memory_usage"]["token_capacity"].as_u64());
         let capacity = capacities.fold(None, |sum: Option<u64>, n| Some(sum.unwrap_or(0) + n));
         let vocab = about["vocab_size"].as_u64().map(|n| n as usize);
-        let named = flags.model.clone().or(models["data"][0]["id"].as_str().map(str::to_string));
+        let vocab = flags.vocab_size.or(vocab).unwrap_or(SAFE_VOCAB);
+        let prompts = Prompts::new(flags, vocab, &info, &about)?;
+        // `None` and `dummy` are what SGLang's users write where the server decides.
+        let given = flags.model.clone();
+        let given = given.filter(|m| !matches!(m.as_str(), "None" | "none" | "dummy"));
+        let named = given.or(models["data"][0]["id"].as_str().map(str::to_string));
         Ok(Sweep {
             model: named.unwrap_or_else(|| "default".into()),
-            vocab: flags.vocab_size.or(vocab).unwrap_or(SAFE_VOCAB),
+            prompts,
             most_running: running,
             capacity,
             flags,
             target,
             interrupt,
             rows: Vec::new(),
+            timelines: Vec::new(),
             invalid: None,
-            sent: 0,
         })
     }
 
@@ -84,8 +92,8 @@ impl<'a> Sweep<'a> {
                 let longest = flags.input_len.iter().copied().max().unwrap_or(1024);
                 let input_len = warm.input_len.min(longest).min(room.saturating_sub(17)).max(1);
                 let warm = Case { input_len, ..warm };
-                if self.misfit(warm).is_none() {
-                    self.measure(warm)?;
+                if let Ok(prompts) = self.fitting(warm)? {
+                    self.measure(&prompts, warm.output_len)?;
                 }
             }
         }
@@ -93,10 +101,6 @@ impl<'a> Sweep<'a> {
             for &input_len in &flags.input_len {
                 for &output_len in &flags.output_len {
                     let case = Case { batch_size, input_len, output_len };
-                    if let Some(why) = self.misfit(case) {
-                        self.say(&why)?;
-                        continue;
-                    }
                     self.case(case, file)?;
                 }
             }
@@ -115,44 +119,30 @@ impl<'a> Sweep<'a> {
         out::line(line)
     }
 
-    fn misfit(&self, case: Case) -> Option<String> {
+    /// The prompts of the next batch, or why it does not fit.
+    fn fitting(&mut self, case: Case) -> Result<std::result::Result<Vec<Vec<u32>>, String>> {
+        // Known lengths are judged before so many tokens are made.
+        let known = self.prompts.known_lengths(case);
+        if let Some(why) = known.and_then(|lengths| self.misfit(case, &lengths)) {
+            return Ok(Err(why));
+        }
+        let prompts = self.prompts.next(case)?;
+        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        Ok(self.misfit(case, &lengths).map_or(Ok(prompts), Err))
+    }
+
+    /// Why the server has no room for a batch, if so.
+    fn misfit(&self, case: Case, lengths: &[usize]) -> Option<String> {
         let Case { batch_size, input_len, output_len } = case;
         let skipping = format!("skipping ({batch_size}, {input_len}, {output_len}):");
         let most = self.most_running.filter(|_| !self.flags.enable_multi_batch);
         if let Some(most) = most.filter(|m| batch_size as u64 > *m) {
             return Some(format!("{skipping} the server runs {most} requests at once"));
         }
-        let tokens = self.lengths(case).iter().map(|n| (n + output_len) as u64).sum::<u64>();
+        let tokens = lengths.iter().map(|n| (n + output_len) as u64).sum::<u64>();
         let room = self.capacity.filter(|_| !self.flags.skip_token_capacity_check);
         let room = room.filter(|r| tokens > *r)?;
         Some(format!("{skipping} {tokens} tokens, the server has room for {room}"))
-    }
-
-    /// Prompt lengths of the batch.
-    fn lengths(&self, case: Case) -> Vec<usize> {
-        let list = &self.flags.input_len_list;
-        let one = |i: usize| match list.is_empty() {
-            true => case.input_len,
-            false => list[i % list.len()],
-        };
-        (0..case.batch_size).map(one).collect()
-    }
-
-    fn prompts(&mut self, case: Case) -> Result<Vec<Vec<u32>>> {
-        // Each batch has prompts of its own, so that the prefix cache does not know them.
-        self.sent += 1;
-        let mut prompts = Vec::new();
-        for (i, input) in self.lengths(case).into_iter().enumerate() {
-            let lengths = Lengths { input, output: 1, ratio: 1.0, rule: RangeRule::Sglang };
-            let seed = self.flags.seed ^ (self.sent << 32) ^ i as u64;
-            let rows = random::rows(lengths, 1, self.vocab, false, seed)?;
-            for row in rows {
-                if let Prompt::Ids(ids) = row.prompt {
-                    prompts.push(ids);
-                }
-            }
-        }
-        Ok(prompts)
     }
 
     fn body(&self, prompts: &[Vec<u32>], output_len: usize) -> (&'static str, Value) {
@@ -176,6 +166,10 @@ impl<'a> Sweep<'a> {
         if flags.return_logprob {
             body["return_logprob"] = true.into();
         }
+        if flags.fake_prefill {
+            body["bootstrap_host"] = vec![FAKE_HOST; prompts.len()].into();
+            body["bootstrap_room"] = vec![0; prompts.len()].into();
+        }
         ("/generate", body)
     }
 
@@ -189,13 +183,20 @@ impl<'a> Sweep<'a> {
         Ok(figures::figures(&read, input, output_len, eos))
     }
 
-    fn measure(&mut self, case: Case) -> Result<Figures> {
-        let path = match self.flags.backend {
+    fn flush(&self) {
+        let flush = match self.flags.backend {
             BatchBackend::Vllm => "/reset_prefix_cache",
             _ => "/flush_cache?timeout=10",
         };
-        let _ = plain::call(&self.target, "POST", path, b"", Duration::from_secs(30));
-        let prompts = self.prompts(case)?;
+        let storage = self.flags.flush_hicache_storage;
+        let paths = storage.then_some("/hicache/storage-backend/clear").into_iter().chain([flush]);
+        for path in paths {
+            let _ = plain::call(&self.target, "POST", path, b"", Duration::from_secs(30));
+        }
+    }
+
+    fn measure(&self, prompts: &[Vec<u32>], output_len: usize) -> Result<Figures> {
+        self.flush();
         if self.flags.cache_hit_rate > 0.0 {
             let cut =
                 |p: &Vec<u32>| p[..(p.len() as f64 * self.flags.cache_hit_rate) as usize].to_vec();
@@ -204,15 +205,21 @@ impl<'a> Sweep<'a> {
                 self.send(&known, 1)?;
             }
         }
-        self.send(&prompts, case.output_len)
+        self.send(prompts, output_len)
     }
 
     fn case(&mut self, case: Case, file: &mut Option<JsonLines>) -> Result<()> {
         let mut latencies = Vec::new();
         for number in 0..self.flags.repeat {
+            let prompts = match self.fitting(case)? {
+                Ok(prompts) => prompts,
+                Err(why) => return self.say(&why),
+            };
+            let mean = prompts.iter().map(Vec::len).sum::<usize>() / prompts.len().max(1);
+            let case = Case { input_len: mean, ..case };
             let before = counters::read(&self.target);
             let watch = Watch::start();
-            let measured = self.measure(case);
+            let measured = self.measure(&prompts, case.output_len);
             if let Err(error) = &measured
                 && error.kind == Kind::Interrupted
             {
@@ -221,6 +228,9 @@ impl<'a> Sweep<'a> {
             let f = measured?;
             let machine = watch.finish();
             latencies.push(f.latency);
+            if self.flags.static_vs_served {
+                self.timelines.push(self.timeline(f.latency));
+            }
             let counted = counters::read(&self.target).zip(before).map(|(a, b)| a.since(&b));
             let hits = counted.and_then(|c| {
                 c.cached_tokens.zip(c.prompt_tokens.filter(|p| *p > 0.0)).map(|(c, p)| c / p)
@@ -249,6 +259,21 @@ impl<'a> Sweep<'a> {
             self.invalid = self.invalid.take().or(failed);
         }
         Ok(())
+    }
+
+    /// What the server's flight recorder holds of the batch that has just ended.
+    fn timeline(&self, latency: f64) -> Option<Parts> {
+        let body = json!({ "last_s": latency + 1.0 }).to_string();
+        let patience = Duration::from_secs(60);
+        let answer =
+            plain::call(&self.target, "POST", "/dump_profile", body.as_bytes(), patience).ok()?;
+        let file = answer.json()?["files"][0].as_str().map(PathBuf::from)?;
+        let parts = Parts::of_trace(&events(&file)?);
+        // The server is ours, and so are its files.
+        let name = file.to_string_lossy();
+        let _ = std::fs::remove_file(name.replace(".trace.json.gz", ".summary.json"));
+        let _ = std::fs::remove_file(&file);
+        parts
     }
 
     fn validity(
@@ -297,6 +322,8 @@ impl<'a> Sweep<'a> {
             "machine": machine::cpu_name(),
             "backend": self.flags.backend.name(),
             "model": self.model,
+            "dataset_name": self.flags.dataset_name.name(),
+            "server_args": self.flags.server_args_for_metrics,
             "seed": self.flags.seed,
             "run": number,
             "runs": self.flags.repeat,

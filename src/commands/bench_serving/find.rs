@@ -20,6 +20,9 @@ use crate::measure::json::{JsonLines, optional};
 /// Beyond this shortfall over a whole trial the server has fallen behind.
 const FALLS_BEHIND: f64 = 0.15;
 
+/// Requests of one trial at most, unless --num-prompts asks for more.
+const MOST_REQUESTS: f64 = 100_000.0;
+
 /// Searches, prints and writes.
 ///
 /// # Errors
@@ -92,7 +95,10 @@ fn one(
     interrupt: &Interrupt,
 ) -> Result<Trial> {
     let vocab = flags.vocab(server, codec);
-    let rows = flags.rows(number, vocab, codec)?;
+    // A queue needs time to grow: a short burst proves nothing of a rate.
+    let lasting = (rate * flags.slo_trial_seconds).ceil().min(MOST_REQUESTS) as usize;
+    let longer = BenchServing { num_prompts: flags.num_prompts.max(lasting), ..flags.clone() };
+    let rows = longer.rows(number, vocab, codec)?;
     let mut plan = flags.plan(server, rows, number)?;
     plan.arrivals = Arrivals::Rate { per_second: rate, burstiness: flags.burstiness };
     let measured = run::run(&plan, interrupt, &AtomicUsize::new(0))?;

@@ -10,13 +10,14 @@ use super::super::progress::Progress;
 use super::super::{commit, out, version};
 use super::BenchServing;
 use super::setup::Server;
+use crate::bench::data::Row;
 use crate::bench::load::arrivals::Arrivals;
 use crate::bench::serving::checks::{self, Asked};
 use crate::bench::serving::goodput::Objectives;
 use crate::bench::serving::metrics::{self, Metrics};
 use crate::bench::serving::row::{self, Context};
 use crate::bench::serving::run::{self, Measured, Plan};
-use crate::bench::serving::text;
+use crate::bench::serving::{plot, text};
 use crate::error::{Error, Kind, Result};
 use crate::measure::interrupt::Interrupt;
 use crate::measure::json::JsonLines;
@@ -139,7 +140,7 @@ impl Bench<'_> {
         let asked = Asked {
             rows: &plan.rows,
             ignore_eos: !flags.disable_ignore_eos,
-            shares_prefixes: flags.shares_prefixes(),
+            shares_prefixes: flags.dataset_name.shares_prefixes(),
             offered: offered(&plan),
             runs: &self.throughputs,
             optimised: !cfg!(debug_assertions),
@@ -150,7 +151,7 @@ impl Bench<'_> {
         if let Some(file) = file {
             file.append(&row)?;
         }
-        self.show(&row, &context, &measured, &m, &validity)?;
+        self.show(&row, &plan.rows, &context, &measured, &m, &validity)?;
         self.rows.push(row);
         Ok((validity.require().err(), measured.outcome.interrupted))
     }
@@ -158,6 +159,7 @@ impl Bench<'_> {
     fn show(
         &self,
         row: &Value,
+        rows: &[Row],
         context: &Context,
         measured: &Measured,
         m: &Metrics,
@@ -167,9 +169,15 @@ impl Bench<'_> {
             return out::line(row);
         }
         out::line("")?;
-        let lines = text::sglang(context, measured, m);
-        let ours = text::ours(measured, m, validity);
-        lines.iter().chain(&ours).try_for_each(out::line)
+        let mut lines = text::sglang(context, measured, m);
+        lines.extend(text::ours(measured, m, validity));
+        if self.flags.plot_throughput {
+            lines.extend(plot::over_time(&measured.outcome.records, m.duration));
+        }
+        if self.flags.print_requests {
+            lines.extend(text::requests(rows, &measured.outcome.records));
+        }
+        lines.iter().try_for_each(out::line)
     }
 
     fn context(&self, number: u64, vocab: usize) -> Context {

@@ -5,12 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::codec::TokenizerCodec;
-use super::{Backend, BenchServing, Dataset, Groups, Growth, Rule};
-use crate::bench::data::files::{self, Take};
-use crate::bench::data::random::Lengths;
-use crate::bench::data::shared::{Distribution, Shape};
-use crate::bench::data::spec::{self, Name, Spec};
-use crate::bench::data::{Codec, RangeRule, Row};
+use super::super::data_flags::Dataset;
+use super::{Backend, BenchServing, Growth};
+use crate::bench::data::{Row, files};
 use crate::bench::load::arrivals::Arrivals;
 use crate::bench::load::plain;
 use crate::bench::load::protocol::Api;
@@ -132,69 +129,19 @@ impl BenchServing {
 
     /// The rows of run `run`.
     pub fn rows(&self, run: u64, vocab: usize, codec: Option<&TokenizerCodec>) -> Result<Vec<Row>> {
-        let seed = self.seed.wrapping_add(run);
         let api = self.backend.api();
-        let spec = Spec {
-            name: match self.dataset_name {
-                Dataset::Random => Name::Random,
-                Dataset::RandomIds => Name::RandomIds,
-                Dataset::Sharegpt => Name::ShareGpt,
-                Dataset::Custom => Name::Custom,
-                Dataset::Openai => Name::OpenAi,
-                Dataset::SharedPrefix => Name::SharedPrefix,
-                Dataset::Mooncake => Name::Mooncake,
-                Dataset::Text => Name::Text,
-            },
-            path: self.dataset_path.clone(),
-            lengths: Lengths {
-                input: self.random_input_len,
-                output: self.random_output_len,
-                ratio: self.random_range_ratio,
-                rule: match self.random_range_rule {
-                    Rule::Sglang => RangeRule::Sglang,
-                    Rule::Vllm => RangeRule::Vllm,
-                },
-            },
-            take: Take {
-                num_prompts: self.num_prompts,
-                output_len: self.sharegpt_output_len,
-                context_len: self.sharegpt_context_len,
-                suffix: self.prompt_suffix.clone(),
-                seed,
-                as_ids: self.tokenize_prompt && api != Api::Chat,
-            },
-            shape: self.shape(),
-            slowdown: self.mooncake_slowdown_factor,
-            vocab,
-            ids: api != Api::Chat && !self.text_prompts,
-        };
-        spec::make(&spec, codec.map(|c| c as &dyn Codec))
-    }
-
-    fn shape(&self) -> Shape {
-        Shape {
-            groups: self.gsp_num_groups,
-            prompts_per_group: self.gsp_prompts_per_group,
-            system: self.gsp_system_prompt_len,
-            question: self.gsp_question_len,
-            output: self.gsp_output_len,
-            ratio: self.gsp_range_ratio,
-            distribution: match self.gsp_group_distribution {
-                Groups::Uniform => Distribution::Uniform,
-                Groups::Zipf => Distribution::Zipf(self.gsp_zipf_alpha),
-            },
-            ordered: self.gsp_ordered,
+        let as_ids = self.tokenize_prompt && api != Api::Chat;
+        let ids = api != Api::Chat && !self.text_prompts;
+        let mut rows = self.data(as_ids).rows(run, vocab, ids, codec)?;
+        if !self.gsp_send_routing_key {
+            rows.iter_mut().for_each(|r| r.routing_key = None);
         }
+        Ok(rows)
     }
 
     pub fn vocab(&self, server: &Server, codec: Option<&TokenizerCodec>) -> usize {
         let known = self.vocab_size.or(codec.map(TokenizerCodec::vocab)).or(server.vocab);
         known.unwrap_or(SAFE_VOCAB)
-    }
-
-    /// Prefixes are shared on purpose.
-    pub fn shares_prefixes(&self) -> bool {
-        matches!(self.dataset_name, Dataset::SharedPrefix | Dataset::Mooncake | Dataset::Openai)
     }
 
     fn timed(&self) -> bool {
@@ -246,6 +193,8 @@ impl BenchServing {
                 return_logprob: self.return_logprob,
                 top_logprobs: self.top_logprobs_num,
                 logprob_start_len: self.logprob_start_len,
+                token_ids_logprob: self.token_ids_logprob.clone(),
+                fake_prefill: self.fake_prefill,
                 include_usage: !self.no_usage,
                 extra: extra.unwrap_or_default(),
             },
@@ -255,7 +204,7 @@ impl BenchServing {
             target: server.target.clone(),
             concurrency: self.max_concurrency,
             timeout: Duration::from_secs_f64(self.request_timeout.min(1e9)),
-            keep_text: self.output_details,
+            keep_text: self.output_details || self.print_requests,
             threads: self.client_threads,
             warmup: if run == 0 { self.warmup_requests } else { 0 },
             flush: self.flush_cache.then(|| self.backend.flush_path(self.flush_cache_timeout)),

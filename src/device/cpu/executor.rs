@@ -4,6 +4,7 @@ use super::attention;
 use super::kv_cache::{Element, KvCache, zeros};
 use super::matmul::Scratch;
 use super::moe;
+use super::ops::rope::Angles;
 use super::prepare::{Model, Step, attentions};
 use super::run::Run;
 use crate::device::check::check_batch;
@@ -30,6 +31,8 @@ pub struct State {
     pub attention: attention::Workspace,
     pub moe: moe::Workspace,
     pub scratch: Scratch,
+    /// One for each of the plan's rotary tables.
+    pub angles: Vec<Angles>,
     /// Position, page and slot of each row of the step.
     pub places: Vec<Place>,
 }
@@ -63,12 +66,17 @@ impl CpuLoaded {
         })?;
         let cache = KvCache::new(&plan.kv, limits)?;
         let (ops, threads) = (attentions(plan), model.pool.threads());
+        // No sequence can outgrow the cache.
+        let positions = limits.context.min(limits.pages.saturating_mul(limits.page_size));
+        let angles: Result<Vec<Angles>> =
+            plan.ropes.iter().map(|rope| Angles::new(rope, positions)).collect();
         let state = State {
             buffers,
             attention: attention::Workspace::new(&ops, cache.layout.row, threads, limits)?,
             cache,
             moe: moe::Workspace::new(plan, limits)?,
             scratch: model.scratch(),
+            angles: angles?,
             places: Vec::with_capacity(limits.step_tokens),
         };
         let bytes = model.matrix_bytes();
@@ -124,7 +132,8 @@ impl Loaded for CpuLoaded {
     fn memory(&self) -> MemoryUse {
         let buffers: usize = self.state.buffers.iter().map(|b| b.len() * 4).sum();
         let products = self.state.scratch.bytes() as u64;
-        let spaces = products + self.state.attention.bytes() + self.state.moe.bytes();
+        let angles: u64 = self.state.angles.iter().map(Angles::bytes).sum();
+        let spaces = products + angles + self.state.attention.bytes() + self.state.moe.bytes();
         MemoryUse {
             weights: self.model.bytes(),
             kv: self.state.cache.bytes(),
@@ -155,5 +164,7 @@ impl State {
                 self.places.push(Place { position, page, slot: position % page_size });
             }
         }
+        let reached = batch.spans.iter().map(|s| s.past + s.len).max().unwrap_or(0);
+        self.angles.iter_mut().for_each(|angles| angles.cover(reached));
     }
 }

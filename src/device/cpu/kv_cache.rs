@@ -3,6 +3,12 @@
 //! For each layer, K and V are each `[pages, kv_heads, page_size, row]`; a row is one head's
 //! numbers, padded with zeros to whole vectors. Attention reads a head's rows of a page one after
 //! another, and a page of any size works, because rows never mix positions.
+//!
+//! Keys of eight neighbouring slots (an octet) lie column by column, `[row, 8]`, so that a vector
+//! holds one column of eight positions and a score needs no sum across lanes. That needs pages of
+//! whole octets; with other page sizes keys lie by rows, and attention transposes what it reads.
+
+use std::alloc::{Layout as AllocLayout, alloc_zeroed};
 
 use super::simd::LANES;
 use crate::device::Limits;
@@ -27,6 +33,21 @@ impl Layout {
     #[inline(always)]
     pub fn offset(&self, page: usize, head: usize, slot: usize) -> usize {
         ((page * self.kv_heads + head) * self.page_size + slot) * self.row
+    }
+
+    /// Do keys lie in octets?
+    pub fn octets(&self) -> bool {
+        self.page_size.is_multiple_of(LANES)
+    }
+
+    /// Where the key of `head` at `slot` of `page` begins, and how far its columns are apart.
+    #[inline(always)]
+    pub fn key(&self, page: usize, head: usize, slot: usize) -> (usize, usize) {
+        if self.octets() {
+            (self.offset(page, head, slot / LANES * LANES) + slot % LANES, LANES)
+        } else {
+            (self.offset(page, head, slot), 1)
+        }
     }
 
     /// Numbers in a page, all heads.
@@ -106,23 +127,28 @@ impl KvCache {
                 self.pages, layout.page_size
             )));
         }
+        // Whole octets of keys: what comes with the last one is written before it is read.
+        let keys = if layout.octets() { tokens.next_multiple_of(LANES) } else { tokens };
         for layer in &mut self.layers {
             for head in 0..layout.kv_heads {
-                let source = layout.offset(from, head, 0);
-                let source = source..source + tokens * layout.row;
-                let target = layout.offset(to, head, 0);
-                layer.k.copy_within(source.clone(), target);
-                layer.v.copy_within(source, target);
+                let (source, target) = (layout.offset(from, head, 0), layout.offset(to, head, 0));
+                layer.k.copy_within(source..source + keys * layout.row, target);
+                layer.v.copy_within(source..source + tokens * layout.row, target);
             }
         }
         Ok(())
     }
 }
 
-/// A vector of `len` zeros, or `None` if there is no memory for it.
+/// A vector of `len` zeros, or `None` if there is no memory for it. Large ones come as the
+/// system's own zero pages: no memory is taken before it is written to.
 pub fn zeros(len: usize) -> Option<Vec<f32>> {
-    let mut all = Vec::new();
-    all.try_reserve_exact(len).ok()?;
-    all.resize(len, 0.0);
-    Some(all)
+    let layout = AllocLayout::array::<f32>(len).ok()?;
+    if len == 0 {
+        return Some(Vec::new());
+    }
+    // SAFETY: the layout's size is not zero.
+    let data = unsafe { alloc_zeroed(layout) }.cast::<f32>();
+    // SAFETY: allocated just now by the global allocator for `len` numbers, all initialised.
+    (!data.is_null()).then(|| unsafe { Vec::from_raw_parts(data, len, len) })
 }

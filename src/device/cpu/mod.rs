@@ -4,6 +4,7 @@
 //! means. Activations and the key-value cache are f32. A token's numbers depend on its own
 //! sequence alone: not on the batch, the chunk it arrives in, its pages, or the threads.
 
+pub mod affinity;
 pub mod attention;
 mod decode;
 mod executor;
@@ -21,6 +22,7 @@ pub mod simd;
 
 use std::sync::Arc;
 
+use self::affinity::CpuSet;
 pub use self::executor::CpuLoaded;
 use self::kv_cache::Element;
 pub use self::matmul::Mode;
@@ -38,6 +40,8 @@ use crate::weights::Weights;
 pub struct CpuOptions {
     /// Threads of a step; `None`: one per core that the process may use.
     pub threads: Option<usize>,
+    /// Processors that threads are kept on, one each; `None`: where the system likes.
+    pub bind: Option<CpuSet>,
     /// Plain weights are stored in this type; `None`: as in the checkpoint.
     pub weights: Option<Dtype>,
     /// Instructions used for all but matrix products.
@@ -48,7 +52,13 @@ pub struct CpuOptions {
 
 impl Default for CpuOptions {
     fn default() -> Self {
-        CpuOptions { threads: None, weights: None, isa: Isa::best(), mode: Mode::default() }
+        CpuOptions {
+            threads: None,
+            bind: None,
+            weights: None,
+            isa: Isa::best(),
+            mode: Mode::default(),
+        }
     }
 }
 
@@ -64,17 +74,20 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// Starts the threads.
+    /// Starts the threads: as many as asked for, else one for each processor of `bind`, else one
+    /// per core.
     ///
     /// # Errors
-    /// If no thread is asked for or the system refuses one.
+    /// If no thread is asked for, the system refuses one, or processors are too few or not there.
     pub fn new(options: CpuOptions) -> Result<Self> {
         let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
-        let threads = options.threads.unwrap_or_else(cores);
+        let bound = options.bind.map(|set| set.iter().count());
+        let threads = options.threads.or(bound).unwrap_or_else(cores);
         if threads == 0 {
             return Err(Error::usage("--threads 0: at least one thread is needed"));
         }
-        Ok(CpuDevice { pool: Arc::new(Pool::new(threads)?), options })
+        let cpus = options.bind.map_or(Ok(Vec::new()), |set| set.assign(threads))?;
+        Ok(CpuDevice { pool: Arc::new(Pool::bound(threads, &cpus)?), options })
     }
 
     /// [`Device::prepare`], giving the concrete type.

@@ -1,8 +1,9 @@
 //! A persistent pool of threads for the CPU device's parallel loops.
 //!
 //! A model step is a hundred short loops with little between them, so a waiting thread first
-//! spins (a wake-up by the kernel costs more than a small loop) and only then sleeps. The calling
-//! thread takes part as thread 0, and a run allocates nothing.
+//! spins (a wake-up by the kernel costs more than a small loop), then lets others run while it
+//! looks, and only then sleeps. The calling thread takes part as thread 0, and a run allocates
+//! nothing.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -13,18 +14,25 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::affinity::stay_on;
 use crate::error::{Error, Result};
 
 /// A loop body: called once on each thread with `(thread, threads)`.
 pub type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-/// How long a thread spins for the next run before it sleeps: longer than the serial work between
+/// How long a thread looks for the next run before it sleeps: longer than the serial work between
 /// two loops of a step, shorter than the pause between two steps.
 const SPIN: Duration = Duration::from_micros(100);
+/// How long of that it keeps its processor to itself. Threads of a loop end within this time of
+/// each other, unless one lost its processor to somebody else: then it may be this one that it
+/// waits for.
+const ALONE: Duration = Duration::from_micros(10);
 
 thread_local! {
     /// Whether this thread is inside a run, so that a nested run does not wait for itself.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread, not one of a pool's own, was bound to a processor.
+    static BOUND: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Worker threads that wait for loops to run. Dropping the pool ends them.
@@ -33,6 +41,8 @@ pub struct Pool {
     workers: Vec<JoinHandle<()>>,
     /// Held during a run: one loop at a time.
     running: Mutex<()>,
+    /// The processor of thread 0, whoever that is; `None`: where the system likes.
+    first_cpu: Option<usize>,
 }
 
 struct Shared {
@@ -63,6 +73,14 @@ impl Pool {
     /// # Errors
     /// If the operating system refuses a thread.
     pub fn new(threads: usize) -> Result<Pool> {
+        Pool::bound(threads, &[])
+    }
+
+    /// As [`Pool::new`], with thread `i` kept on processor `cpus[i]`, where there is one.
+    ///
+    /// # Errors
+    /// As [`Pool::new`].
+    pub fn bound(threads: usize, cpus: &[usize]) -> Result<Pool> {
         let threads = threads.max(1);
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
         // More threads than cores: a spinning thread would hold up the one it waits for.
@@ -78,12 +96,16 @@ impl Pool {
             panic: Mutex::new(None),
             spin,
         });
-        let mut pool = Pool { shared, workers: Vec::new(), running: Mutex::new(()) };
+        let (running, first_cpu) = (Mutex::new(()), cpus.first().copied());
+        let mut pool = Pool { shared, workers: Vec::new(), running, first_cpu };
         for thread in 1..threads {
-            let shared = Arc::clone(&pool.shared);
+            let (shared, cpu) = (Arc::clone(&pool.shared), cpus.get(thread).copied());
             let worker = std::thread::Builder::new()
                 .name(format!("pacer-cpu-{thread}"))
-                .spawn(move || shared.work(thread, threads))
+                .spawn(move || {
+                    cpu.into_iter().for_each(stay_on);
+                    shared.work(thread, threads);
+                })
                 .map_err(|e| Error::device(format!("cannot start CPU thread {thread}: {e}")))?;
             pool.workers.push(worker);
         }
@@ -103,6 +125,9 @@ impl Pool {
     pub fn run(&self, body: &Body<'_>) {
         if self.workers.is_empty() || INSIDE.get() {
             return body(0, 1);
+        }
+        if let Some(cpu) = self.first_cpu.filter(|_| !BOUND.replace(true)) {
+            stay_on(cpu);
         }
         let one_run = lock(&self.running);
         // SAFETY: only the lifetime changes. Workers use the pointer before they decrement
@@ -197,7 +222,7 @@ impl Shared {
         }
     }
 
-    /// Spins until `ready`, then sleeps until it is.
+    /// Spins, then yields, until `ready`; then sleeps until it is.
     fn wait(&self, ready: impl Fn(&Shared) -> bool) {
         let start = Instant::now();
         loop {
@@ -207,8 +232,12 @@ impl Shared {
                 }
                 std::hint::spin_loop();
             }
-            if start.elapsed() >= self.spin {
+            let waited = start.elapsed();
+            if waited >= self.spin {
                 break;
+            }
+            if waited >= ALONE {
+                std::thread::yield_now();
             }
         }
         let mut guard = lock(&self.lock);

@@ -1,4 +1,4 @@
-//! Loads a plan: packs matrices, reads vectors, computes rotary tables.
+//! Loads a plan: packs matrices, reads vectors.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,6 @@ use super::CpuOptions;
 use super::attention::Attention;
 use super::decode::{find, vector};
 use super::matmul::{self, Mode, PackPart, PackedMatrix, Scratch};
-use super::ops::rope::Angles;
 use super::pool::Pool;
 use super::simd::Isa;
 use crate::device::Limits;
@@ -26,7 +25,6 @@ pub struct Model {
     pub mode: Mode,
     /// Ops as they run: some at once with their neighbour.
     pub steps: Vec<Step>,
-    pub angles: Vec<Angles>,
     pub vectors: Vec<Vec<f32>>,
     packed: Vec<PackedMatrix>,
     /// Index into `packed` of each of the plan's matrices: tied weights are packed once.
@@ -61,7 +59,6 @@ impl Model {
             isa: options.isa,
             mode: options.mode,
             steps: fuse(plan),
-            angles: Vec::new(),
             vectors: Vec::new(),
             packed: Vec::new(),
             packed_of: Vec::new(),
@@ -70,9 +67,6 @@ impl Model {
         model.pack_matrices(weights, options.weights, progress)?;
         for v in &plan.vectors {
             model.vectors.push(vector(weights, &v.parts)?);
-        }
-        for rope in &plan.ropes {
-            model.angles.push(Angles::new(rope, limits.context, &model.pool)?);
         }
         weights.check()?;
         Ok(model)
@@ -101,6 +95,8 @@ impl Model {
                 Some(index) => *index,
                 None => {
                     self.packed.push(pack(matrix, weights, &self.pool, target)?);
+                    // The packed copy is what steps read.
+                    matrix.parts.iter().for_each(|part| weights.release(&part.tensor));
                     done += stored(matrix);
                     progress(done, total);
                     self.packed.len() - 1
@@ -141,7 +137,7 @@ impl Model {
     pub fn bytes(&self) -> u64 {
         let matrices: u64 = self.packed.iter().map(|m| m.bytes() as u64).sum();
         let vectors: usize = self.vectors.iter().map(|v| v.len() * 4).sum();
-        matrices + vectors as u64 + self.angles.iter().map(Angles::bytes).sum::<u64>()
+        matrices + vectors as u64
     }
 
     /// The stored type with most bytes.

@@ -152,7 +152,7 @@ impl Run<'_> {
 
     fn rope(&mut self, view: &View, head_dim: usize, rope: usize) {
         let (rows, columns) = (self.rows(view), self.columns(view));
-        let (isa, angles, places) = (self.model.isa, &self.model.angles[rope], &self.state.places);
+        let (isa, angles, places) = (self.model.isa, &self.state.angles[rope], &self.state.places);
         let data = &mut self.state.buffers[view.buffer];
         each_row(&self.model.pool, rows, data, columns, &|row, to| {
             let (cos, sin) = angles.at(places[row].position);
@@ -171,11 +171,13 @@ impl Run<'_> {
         split(&self.model.pool, layout.kv_heads, places.len() * width, &|heads| {
             for (row, place) in places.iter().enumerate() {
                 for head in heads.clone() {
-                    let at = layout.offset(place.page, head, place.slot);
                     let from = head * width..(head + 1) * width;
+                    let (at, apart) = layout.key(place.page, head, place.slot);
                     // SAFETY: every head's rows are written by one thread.
-                    let to = unsafe { to_k.part(at..at + width) };
-                    to.copy_from_slice(&keys[k_columns.of(row)][from.clone()]);
+                    let to = unsafe { to_k.part(at..at + (width - 1) * apart + 1) };
+                    let key = &keys[k_columns.of(row)][from.clone()];
+                    to.iter_mut().step_by(apart).zip(key).for_each(|(to, x)| *to = *x);
+                    let at = layout.offset(place.page, head, place.slot);
                     // SAFETY: as above.
                     let to = unsafe { to_v.part(at..at + width) };
                     to.copy_from_slice(&values[v_columns.of(row)][from]);

@@ -1,10 +1,10 @@
 //! What the mock says: routes without load, and one answer, piece by piece.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Seen, Timing};
+use super::{Seen, Timing, Truth};
 
 /// Takes a whole request off `input`: path and body.
 pub fn request(input: &mut Vec<u8>) -> Option<(String, String)> {
@@ -85,6 +85,11 @@ pub fn plain(route: &str, body: &str, seen: &mut Seen) -> Option<String> {
             seen.profile_calls.push(format!("{route} {body}"));
             json_answer(&json!({ "state": "ok" }))
         }
+        "/mark" => {
+            seen.mark = seen.requests.len();
+            json_answer(&json!({}))
+        }
+        "/truth" => json_answer(&truth(&seen.requests[seen.mark..])),
         "/metrics" => {
             let text = format!(
                 "sglang:prompt_tokens_total{{m=\"x\"}} {}\nsglang:generation_tokens_total{{m=\"x\"}} \
@@ -97,6 +102,21 @@ pub fn plain(route: &str, body: &str, seen: &mut Seen) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// `[received, first chunk, last chunk, done, tokens]` of each request, microseconds after the
+/// first was received.
+fn truth(requests: &[Truth]) -> Value {
+    let start = requests.iter().filter_map(|r| r.received).min();
+    let us = |at: Option<Instant>| {
+        at.zip(start).map(|(at, start)| at.duration_since(start).as_nanos() as f64 * 1e-3)
+    };
+    let one = |r: &Truth| {
+        let at = |chunk: Option<&(Instant, usize)>| us(chunk.map(|c| c.0));
+        let tokens: usize = r.chunks.iter().map(|c| c.1).sum();
+        json!([us(r.received), at(r.chunks.first()), at(r.chunks.last()), us(r.done), tokens])
+    };
+    requests.iter().map(one).collect()
 }
 
 /// What comes next of an answer.

@@ -55,6 +55,8 @@ pub struct Seen {
     pub peak: usize,
     pub profile_calls: Vec<String>,
     pub bodies: Vec<String>,
+    /// Requests before the last `/mark`: `/truth` tells of those after it.
+    pub mark: usize,
 }
 
 /// A running mock.
@@ -71,7 +73,7 @@ impl Mock {
     }
 
     pub fn start_at(address: SocketAddr, timing: Timing) -> Mock {
-        let listener = TcpListener::bind(address).expect("a port");
+        let listener = listen(address).expect("a port");
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let stop = Arc::new(AtomicBool::new(false));
@@ -101,6 +103,21 @@ impl Drop for Mock {
             let _ = thread.join();
         }
     }
+}
+
+/// With room for a thousand connections that come at once: one that finds none tries again a
+/// second later.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 struct Client {

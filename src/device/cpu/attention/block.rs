@@ -1,10 +1,10 @@
 //! The arithmetic of attention over one block of positions, for a tile of query rows.
 //!
-//! Each number depends only on its own query row and the block: rows of a tile never mix, sums
-//! over a head's columns run lane by lane, and sums over positions start at the block's first
-//! position. So a row's result has the same bits whatever tile it is computed in.
+//! Each number depends only on its own query row and the block: rows of a tile never mix, a score
+//! is summed column by column, and sums over positions start at the block's first position. So a
+//! row's result has the same bits whatever tile it is computed in, and however keys are paged.
 
-use super::BLOCK;
+use super::{BLOCK, OCTETS};
 use crate::device::cpu::simd::{LANES, Lanes, math, simd_fn};
 
 /// One query row against one block of positions.
@@ -35,104 +35,137 @@ pub struct Scores {
     pub softcap: Option<f32>,
 }
 
+/// Keys and values of one block of positions.
+#[derive(Debug, Clone, Copy)]
+pub struct Block<'a> {
+    /// Octet `o`'s keys, `[width, 8]`, begin at `k_at[o]`.
+    pub k: &'a [f32],
+    pub k_at: &'a [usize; OCTETS],
+    /// Position `j`'s values begin at `v_at[j]`.
+    pub v: &'a [f32],
+    pub v_at: &'a [usize; BLOCK],
+    pub width: usize,
+    /// The same of the next block, to be asked for while this one is worked on. Pages lie apart,
+    /// so that the hardware does not see what comes; only worth it where few rows use it.
+    pub ahead: Option<(&'a [usize; OCTETS], &'a [usize; BLOCK])>,
+}
+
 simd_fn! {
     /// Online softmax over one block (Milakov and Gimelshein, arXiv:1805.02867; Dao et al.,
     /// FlashAttention, arXiv:2205.14135). `q` and `acc` are `[rows.len(), width]`, `scores`
-    /// `[rows.len(), BLOCK]` scratch; `offsets` says where each position's row begins in k and v.
+    /// `[rows.len(), BLOCK]` scratch.
     pub fn attend_block<S>(
         q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        offsets: &[usize; BLOCK],
-        width: usize,
+        block: &Block,
         kind: Scores,
         rows: &mut [RowState],
         scores: &mut [f32],
         acc: &mut [f32],
     ) {
-        let low = rows.iter().filter(|r| r.low < r.high).map(|r| r.low).min().unwrap_or(0);
-        let high = rows.iter().map(|r| r.high).max().unwrap_or(0);
-        let block = Block { k, v, offsets, width };
-        let mut r = 0;
-        while r + 2 <= rows.len() {
-            dots::<S, 2, 4>(q, r, &block, low, high, scores);
-            r += 2;
+        let seen = rows.iter().filter(|r| r.low < r.high);
+        let low = seen.clone().map(|r| r.low).min().unwrap_or(0);
+        let high = seen.map(|r| r.high).max().unwrap_or(0);
+        let octets = (low / LANES, high.div_ceil(LANES));
+        if let Some(ahead) = block.ahead {
+            prefetch::<S>(block, ahead);
         }
-        if r < rows.len() {
-            dots::<S, 1, 8>(q, r, &block, low, high, scores);
+        let mut r = 0;
+        while r < rows.len() {
+            r += match rows.len() - r {
+                1 => dots::<S, 1>(q, r, block, octets, scores),
+                2 => dots::<S, 2>(q, r, block, octets, scores),
+                3 | 5 => dots::<S, 3>(q, r, block, octets, scores),
+                4 => dots::<S, 4>(q, r, block, octets, scores),
+                _ => dots::<S, 6>(q, r, block, octets, scores),
+            };
         }
         for (r, row) in rows.iter_mut().enumerate() {
             if row.low < row.high {
                 let line = &mut scores[r * BLOCK..(r + 1) * BLOCK];
                 let shrink = softmax::<S>(line, row, kind);
-                scale::<S>(&mut acc[r * width..(r + 1) * width], shrink);
+                scale::<S>(&mut acc[r * block.width..(r + 1) * block.width], shrink);
             }
         }
         let mut r = 0;
         while r < rows.len() {
             let (low, high) = (rows[r].low, rows[r].high);
-            let pair = rows.get(r + 1).is_some_and(|b| (b.low, b.high) == (low, high));
-            if pair {
-                weigh::<S, 2, 4>(&block, scores, r, low, high, acc);
-                r += 2;
-            } else {
-                weigh::<S, 1, 8>(&block, scores, r, low, high, acc);
-                r += 1;
-            }
+            let alike = rows[r..].iter().take_while(|b| (b.low, b.high) == (low, high)).count();
+            r += match alike {
+                1 => weigh::<S, 1, 8>(block, scores, r, (low, high), acc),
+                2 | 4 => weigh::<S, 2, 4>(block, scores, r, (low, high), acc),
+                _ => weigh::<S, 3, 4>(block, scores, r, (low, high), acc),
+            };
         }
     }
 }
 
-/// Where a block's keys and values are.
-struct Block<'a> {
-    k: &'a [f32],
-    v: &'a [f32],
-    offsets: &'a [usize; BLOCK],
-    width: usize,
+/// Asks for every cache line of a block's keys and values.
+#[inline(always)]
+fn prefetch<S: Lanes>(block: &Block, (k_at, v_at): (&[usize; OCTETS], &[usize; BLOCK])) {
+    for at in k_at {
+        let octet = vectors(block.k, *at, block.width * LANES);
+        octet.iter().step_by(2).for_each(S::prefetch);
+    }
+    for at in v_at {
+        vectors(block.v, *at, block.width).iter().step_by(2).for_each(S::prefetch);
+    }
 }
 
-/// Vectors of one row.
+/// Scores of `R` query rows from `r` with the positions of octets `first .. end`, two octets at a
+/// time; says `R`.
 #[inline(always)]
-fn vectors(data: &[f32], offset: usize, width: usize) -> &[[f32; LANES]] {
-    data[offset..offset + width].as_chunks::<LANES>().0
-}
-
-/// Scores of `R` query rows from `r` with positions `low .. high`, `J` at a time; R · J = 8.
-#[inline(always)]
-fn dots<S: Lanes, const R: usize, const J: usize>(
+fn dots<S: Lanes, const R: usize>(
     q: &[f32],
     r: usize,
     block: &Block,
-    low: usize,
-    high: usize,
+    (first, end): (usize, usize),
+    scores: &mut [f32],
+) -> usize {
+    let mut octet = first;
+    while octet + 2 <= end {
+        dot_tile::<S, R, 2>(q, r, block, octet, scores);
+        octet += 2;
+    }
+    if octet < end {
+        dot_tile::<S, R, 1>(q, r, block, octet, scores);
+    }
+    R
+}
+
+/// `R` rows times `O` octets: one lane a position, column after column.
+#[inline(always)]
+fn dot_tile<S: Lanes, const R: usize, const O: usize>(
+    q: &[f32],
+    r: usize,
+    block: &Block,
+    octet: usize,
     scores: &mut [f32],
 ) {
     let width = block.width;
-    let query: [&[[f32; LANES]]; R] = std::array::from_fn(|i| vectors(q, (r + i) * width, width));
-    let mut j = low;
-    while j < high {
-        // Past the end the last position is computed again, and not stored.
-        let key: [&[[f32; LANES]]; J] =
-            std::array::from_fn(|i| vectors(block.k, block.offsets[(j + i).min(high - 1)], width));
-        let mut sums = [S::splat(0.0); LANES];
-        for c in 0..width / LANES {
-            let keys: [S; J] = std::array::from_fn(|i| S::load(&key[i][c]));
-            for i in 0..R {
-                let part = S::load(&query[i][c]);
-                for (n, key) in keys.iter().enumerate() {
-                    sums[i * J + n] = part.fma(*key, sums[i * J + n]);
-                }
+    let query: [&[f32]; R] = std::array::from_fn(|i| &q[(r + i) * width..][..width]);
+    let keys: [&[[f32; LANES]]; O] =
+        std::array::from_fn(|n| vectors(block.k, block.k_at[octet + n], width * LANES));
+    let mut sums = [[S::splat(0.0); O]; R];
+    for c in 0..width {
+        let key: [S; O] = std::array::from_fn(|n| S::load(&keys[n][c]));
+        for i in 0..R {
+            let x = S::splat(query[i][c]);
+            for n in 0..O {
+                sums[i][n] = x.fma(key[n], sums[i][n]);
             }
         }
-        let mut done = [0.0; LANES];
-        S::sums(sums).store(&mut done);
-        let count = J.min(high - j);
-        for i in 0..R {
-            let to = (r + i) * BLOCK + j;
-            scores[to..to + count].copy_from_slice(&done[i * J..i * J + count]);
-        }
-        j += J;
     }
+    for (i, line) in sums.iter().enumerate() {
+        let start = (r + i) * BLOCK + octet * LANES;
+        let (to, _) = scores[start..start + O * LANES].as_chunks_mut::<LANES>();
+        line.iter().zip(to).for_each(|(sum, to)| sum.store(to));
+    }
+}
+
+/// `len` numbers from `offset`, as vectors.
+#[inline(always)]
+fn vectors(data: &[f32], offset: usize, len: usize) -> &[[f32; LANES]] {
+    data[offset..offset + len].as_chunks::<LANES>().0
 }
 
 /// Turns a row's raw scores into weights `e^(score - max)` and returns what earlier sums shrink
@@ -187,26 +220,26 @@ fn scale<S: Lanes>(line: &mut [f32], factor: f32) {
 }
 
 /// `acc += weights · v` for `R` rows from `r` over positions `low .. high`, `V` vectors of
-/// columns at a time; R · V = 8.
+/// columns at a time; says `R`.
 #[inline(always)]
 fn weigh<S: Lanes, const R: usize, const V: usize>(
     block: &Block,
     scores: &[f32],
     r: usize,
-    low: usize,
-    high: usize,
+    seen: (usize, usize),
     acc: &mut [f32],
-) {
+) -> usize {
     let count = block.width / LANES;
     let mut c = 0;
     while c + V <= count {
-        weigh_columns::<S, R, V>(block, scores, r, low, high, acc, c);
+        weigh_columns::<S, R, V>(block, scores, r, seen, acc, c);
         c += V;
     }
     while c < count {
-        weigh_columns::<S, R, 1>(block, scores, r, low, high, acc, c);
+        weigh_columns::<S, R, 1>(block, scores, r, seen, acc, c);
         c += 1;
     }
+    R
 }
 
 #[inline(always)]
@@ -214,8 +247,7 @@ fn weigh_columns<S: Lanes, const R: usize, const V: usize>(
     block: &Block,
     scores: &[f32],
     r: usize,
-    low: usize,
-    high: usize,
+    (low, high): (usize, usize),
     acc: &mut [f32],
     c: usize,
 ) {
@@ -227,22 +259,19 @@ fn weigh_columns<S: Lanes, const R: usize, const V: usize>(
         std::array::from_fn(|n| S::load(&row[c + n]))
     });
     for j in low..high {
-        let start = block.offsets[j] + c * LANES;
-        let row = vectors(block.v, start, V * LANES);
-        let values: [S; V] = std::array::from_fn(|n| S::load(&row[n]));
-        for i in 0..R {
-            let weight = S::splat(lines[i][j]);
-            for n in 0..V {
-                sums[i][n] = weight.fma(values[n], sums[i][n]);
+        let row = vectors(block.v, block.v_at[j] + c * LANES, V * LANES);
+        let weights: [S; R] = std::array::from_fn(|i| S::splat(lines[i][j]));
+        for n in 0..V {
+            let value = S::load(&row[n]);
+            for i in 0..R {
+                sums[i][n] = weights[i].fma(value, sums[i][n]);
             }
         }
     }
     for (i, line) in sums.iter().enumerate() {
         let start = (r + i) * width + c * LANES;
         let (to, _) = acc[start..start + V * LANES].as_chunks_mut::<LANES>();
-        for (sum, to) in line.iter().zip(to) {
-            sum.store(to);
-        }
+        line.iter().zip(to).for_each(|(sum, to)| sum.store(to));
     }
 }
 

@@ -15,11 +15,11 @@ mod tile;
 use std::ops::Range;
 
 use self::block::RowState;
-use self::tile::{Job, Output};
+use self::tile::{BlockSpace, Job, Output};
 use super::kv_cache::{LayerCache, Layout};
 use super::parallel::{Columns, Shared};
 use super::pool::Pool;
-use super::simd::Isa;
+use super::simd::{Isa, LANES};
 use crate::device::{Batch, Limits};
 use crate::error::{Error, Result};
 use crate::model::plan::Op;
@@ -28,8 +28,13 @@ use crate::model::plan::Op;
 pub const BLOCK: usize = 64;
 /// Positions of a split: whole blocks.
 pub const SPLIT: usize = 8 * BLOCK;
-/// Query rows (tokens × heads of a group) that a tile aims at.
-const TILE_ROWS: usize = 16;
+/// Octets of positions in a block.
+const OCTETS: usize = BLOCK / LANES;
+/// Query rows (tokens × heads of a group) that a tile aims at: the more, the fewer times keys and
+/// values are read; fewer where there would not be enough tiles for the threads.
+const TILE_ROWS: [usize; 3] = [48, 24, 12];
+/// Tiles for each thread that are enough to share them out evenly.
+const TILES_A_THREAD: usize = 6;
 
 /// One attention op.
 #[derive(Debug, Clone, Copy)]
@@ -58,14 +63,25 @@ impl Attention {
         self.heads / self.kv_heads
     }
 
-    /// Tokens of a tile.
-    fn tile(&self) -> usize {
-        (TILE_ROWS / self.group()).max(1)
+    /// Tokens of a tile that aims at `rows` query rows.
+    fn tile(&self, rows: usize) -> usize {
+        (rows / self.group()).max(1)
     }
 
-    /// Query rows of a tile.
+    /// Query rows of the largest tile.
     fn rows(&self) -> usize {
-        self.tile() * self.group()
+        self.tile(TILE_ROWS[0]) * self.group()
+    }
+
+    /// Tokens of a tile for this batch: the largest that leaves enough work to share. What a
+    /// token's result is does not depend on it.
+    fn tile_for(&self, batch: &Batch, threads: usize) -> usize {
+        let enough = |tile: &usize| {
+            let tiles: usize = batch.spans.iter().map(|s| s.len.div_ceil(*tile)).sum();
+            threads == 1 || tiles * self.kv_heads >= TILES_A_THREAD * threads
+        };
+        let tiles = TILE_ROWS.map(|rows| self.tile(rows));
+        tiles.into_iter().find(enough).unwrap_or(tiles[2])
     }
 
     /// Positions that a token at `position` sees.
@@ -88,7 +104,7 @@ pub struct Workspace {
 
 struct TileScratch {
     q: Vec<f32>,
-    scores: Vec<f32>,
+    space: BlockSpace,
     part: Vec<f32>,
     whole: Vec<f32>,
     part_rows: Vec<RowState>,
@@ -103,9 +119,11 @@ impl Workspace {
     pub fn new(ops: &[Attention], row: usize, threads: usize, limits: &Limits) -> Result<Self> {
         let rows = ops.iter().map(Attention::rows).max().unwrap_or(0);
         let group = ops.iter().map(Attention::group).max().unwrap_or(0);
+        // Keys in octets, where the cache has them by rows.
+        let keys = if limits.page_size.is_multiple_of(LANES) { 0 } else { BLOCK * row };
         let tile = |_| TileScratch {
             q: vec![0.0; rows * row],
-            scores: vec![0.0; rows * BLOCK],
+            space: BlockSpace { scores: vec![0.0; rows * BLOCK], keys: vec![0.0; keys] },
             part: vec![0.0; rows * row],
             whole: vec![0.0; rows * row],
             part_rows: vec![RowState::EMPTY; rows],
@@ -126,7 +144,7 @@ impl Workspace {
     }
 
     pub fn bytes(&self) -> u64 {
-        let tile = |t: &TileScratch| t.q.len() * 3 + t.scores.len();
+        let tile = |t: &TileScratch| t.q.len() * 3 + t.space.scores.len() + t.space.keys.len();
         let numbers: usize = self.tiles.iter().map(tile).sum::<usize>() + self.accs.len();
         (numbers * 4 + self.states.len() * size_of::<RowState>()) as u64
     }
@@ -156,13 +174,13 @@ pub fn attention(
 ) {
     let Workspace { tiles, states, accs, starts } = space;
     starts.clear();
-    let mut count = 0;
+    let (tile, mut count) = (op.tile_for(batch, pool.threads()), 0);
     for span in batch.spans {
         starts.push(count);
-        count += span.len.div_ceil(op.tile());
+        count += span.len.div_ceil(tile);
     }
     let (q, q_columns) = (io.q, io.q_columns);
-    let job = Job { op, isa, batch, layout, cache, q, q_columns, starts };
+    let job = Job { op, isa, batch, layout, cache, q, q_columns, tile, starts };
     let out = Output { data: Shared::new(io.out), columns: io.out_columns };
     let units = count * op.kv_heads;
     let longest = batch.spans.iter().map(|s| s.past + s.len).max().unwrap_or(0);
@@ -183,7 +201,8 @@ fn whole_units(pool: &Pool, job: &Job, units: usize, tiles: &mut [TileScratch], 
         // SAFETY: each thread has its own scratch.
         let tile = unsafe { &mut tiles.part(thread..thread + 1)[0] };
         for index in range {
-            let unit = job.unit(index);
+            // From the last: the longest first, so that no thread is left with one at the end.
+            let unit = job.unit(units - 1 - index);
             let len = job.load_queries(&unit, &mut tile.q);
             let rows = len / job.layout.row;
             let whole_rows = &mut tile.whole_rows[..rows];
@@ -191,7 +210,7 @@ fn whole_units(pool: &Pool, job: &Job, units: usize, tiles: &mut [TileScratch], 
             for split in job.splits(&unit) {
                 let part_rows = &mut tile.part_rows[..rows];
                 let (q, part) = (&tile.q[..len], &mut tile.part[..len]);
-                job.run_split(&unit, split, q, &mut tile.scores, part_rows, part);
+                job.run_split(&unit, split, q, &mut tile.space, part_rows, part);
                 job.merge(whole_rows, &mut tile.whole[..len], part_rows, part);
             }
             job.finish(&unit, whole_rows, &tile.whole[..len], out);
@@ -222,7 +241,7 @@ fn cut_at_splits(
                 let part_rows = unsafe { states.part(index * rows..(index + 1) * rows) };
                 // SAFETY: as above.
                 let part = unsafe { accs.part(index * len..(index + 1) * len) };
-                job.run_split(&unit, split, &tile.q[..len], &mut tile.scores, part_rows, part);
+                job.run_split(&unit, split, &tile.q[..len], &mut tile.space, part_rows, part);
             }
         }
     });

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::block::{RowState, Scores, attend_block, merge};
-use super::{Attention, BLOCK, SPLIT};
+use super::block::{Block, RowState, Scores, attend_block, merge};
+use super::{Attention, BLOCK, OCTETS, SPLIT};
 use crate::device::cpu::kv_cache::{LayerCache, Layout};
 use crate::device::cpu::parallel::{Columns, Shared};
-use crate::device::cpu::simd::Isa;
+use crate::device::cpu::simd::{Isa, LANES};
 use crate::device::{Batch, Span};
 
 /// Everything that units read.
@@ -18,8 +18,18 @@ pub struct Job<'a> {
     pub cache: &'a LayerCache,
     pub q: &'a [f32],
     pub q_columns: Columns,
+    /// Tokens of a tile.
+    pub tile: usize,
     /// The first tile of each sequence.
     pub starts: &'a [usize],
+}
+
+/// One thread's scratch for a block of positions.
+pub struct BlockSpace {
+    /// `[rows, BLOCK]`
+    pub scores: Vec<f32>,
+    /// `[OCTETS, row, 8]` where the cache has keys by rows, else empty.
+    pub keys: Vec<f32>,
 }
 
 /// What all units write, each its own rows and columns.
@@ -48,8 +58,8 @@ impl Job<'_> {
         let (tile, kv_head) = (index / self.op.kv_heads, index % self.op.kv_heads);
         let sequence = self.starts.partition_point(|start| *start <= tile) - 1;
         let span = self.batch.spans[sequence];
-        let first = span.past + (tile - self.starts[sequence]) * self.op.tile();
-        let last = (first + self.op.tile()).min(span.past + span.len);
+        let first = span.past + (tile - self.starts[sequence]) * self.tile;
+        let last = (first + self.tile).min(span.past + span.len);
         Unit { span, tokens: first..last, kv_head }
     }
 
@@ -86,7 +96,7 @@ impl Job<'_> {
         unit: &Unit,
         split: usize,
         q: &[f32],
-        scores: &mut [f32],
+        space: &mut BlockSpace,
         rows: &mut [RowState],
         acc: &mut [f32],
     ) {
@@ -96,30 +106,75 @@ impl Job<'_> {
         let seen = self.seen(unit);
         let first = (split * SPLIT).max(seen.start / BLOCK * BLOCK);
         let end = ((split + 1) * SPLIT).min(seen.end);
-        let mut offsets = [0; BLOCK];
+        // Where this block's and the next one's keys and values are.
+        let mut places = [([0; OCTETS], [0; BLOCK]); 2];
+        self.find(unit, first..end.min(first + BLOCK), &mut places[0]);
         for base in (first..end).step_by(BLOCK) {
-            let count = BLOCK.min(end - base);
-            self.find(unit, base, &mut offsets[..count]);
+            let next = base + BLOCK;
+            self.find(unit, next..end.min(next + BLOCK), &mut places[1]);
+            let k = if self.layout.octets() {
+                &self.cache.k
+            } else {
+                let positions = base..end.min(next);
+                self.transpose_keys(unit, positions, &mut places[0].0, &mut space.keys);
+                &space.keys
+            };
             for (row, position) in rows.chunks_mut(self.op.group()).zip(unit.tokens.clone()) {
                 let sees = self.op.sees(position);
                 let low = sees.start.clamp(base, base + BLOCK) - base;
                 let high = sees.end.clamp(base, base + BLOCK) - base;
                 row.iter_mut().for_each(|r| (r.low, r.high) = (low, high));
             }
-            let (k, v) = (&self.cache.k, &self.cache.v);
-            let width = self.layout.row;
-            attend_block(self.isa, q, k, v, &offsets, width, kind, rows, scores, acc);
+            let [(k_at, v_at), (next_k, next_v)] = &places;
+            let whole = next + BLOCK <= end && self.layout.octets();
+            let ahead = (whole && unit.tokens.len() == 1).then_some((next_k, next_v));
+            let (v, width) = (&self.cache.v, self.layout.row);
+            let block = Block { k, k_at, v, v_at, width, ahead };
+            attend_block(self.isa, q, &block, kind, rows, &mut space.scores, acc);
+            places[0] = places[1];
         }
     }
 
-    /// Where the rows of positions `base ..` begin in the cache.
-    fn find(&self, unit: &Unit, base: usize, offsets: &mut [usize]) {
+    /// Where the keys, if they lie in octets, and values of a block's positions begin.
+    fn find(
+        &self,
+        unit: &Unit,
+        positions: Range<usize>,
+        (k_at, v_at): &mut ([usize; OCTETS], [usize; BLOCK]),
+    ) {
+        if self.layout.octets() {
+            for (at, position) in k_at.iter_mut().zip(positions.clone().step_by(LANES)) {
+                let (page, slot) = self.place(unit, position);
+                (*at, _) = self.layout.key(page, unit.kv_head, slot);
+            }
+        }
+        for (at, position) in v_at.iter_mut().zip(positions) {
+            let (page, slot) = self.place(unit, position);
+            *at = self.layout.offset(page, unit.kv_head, slot);
+        }
+    }
+
+    /// Page and slot of a position of the unit's sequence.
+    fn place(&self, unit: &Unit, position: usize) -> (usize, usize) {
         let size = self.layout.page_size;
-        let pages = &self.batch.pages[unit.span.pages_start..];
-        for (i, offset) in offsets.iter_mut().enumerate() {
-            let position = base + i;
-            let page = pages[position / size] as usize;
-            *offset = self.layout.offset(page, unit.kv_head, position % size);
+        (self.batch.pages[unit.span.pages_start + position / size] as usize, position % size)
+    }
+
+    /// Copies the keys of `positions`, which the cache has by rows, into octets.
+    fn transpose_keys(
+        &self,
+        unit: &Unit,
+        positions: Range<usize>,
+        at: &mut [usize],
+        keys: &mut [f32],
+    ) {
+        let width = self.layout.row;
+        at.iter_mut().enumerate().for_each(|(octet, at)| *at = octet * LANES * width);
+        for (i, position) in positions.enumerate() {
+            let (page, slot) = self.place(unit, position);
+            let from = &self.cache.k[self.layout.offset(page, unit.kv_head, slot)..][..width];
+            let to = &mut keys[i / LANES * LANES * width + i % LANES..];
+            to.iter_mut().step_by(LANES).zip(from).for_each(|(to, x)| *to = *x);
         }
     }
 

@@ -64,6 +64,9 @@ pub fn plain_at(dtype: Dtype, bytes: &[u8], index: usize) -> f32 {
 }
 
 fn quantised_row(dtype: Dtype, bytes: &[u8], lane: usize, out: &mut [u8]) {
+    if matches!(dtype, Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4_1) {
+        return whole_bytes_row(dtype, bytes, lane, out);
+    }
     let units = out.chunks_exact_mut(layout::unit_bytes(dtype));
     for (block, unit) in bytes.chunks_exact(dtype.block_bytes()).zip(units) {
         let row = split(dtype, block);
@@ -73,6 +76,24 @@ fn quantised_row(dtype: Dtype, bytes: &[u8], lane: usize, out: &mut [u8]) {
             write_codes(dtype, &row.codes[b * BLOCK..][..BLOCK], 4 * (lane % OCTET), octet);
         }
         write_scales(dtype, &row, lane, unit);
+    }
+}
+
+/// As [`quantised_row`] for types whose bytes are kept: two nibbles share a byte as in the file.
+/// These are the common types, and loading a model is mostly this.
+fn whole_bytes_row(dtype: Dtype, bytes: &[u8], lane: usize, out: &mut [u8]) {
+    let octet = lane / OCTET * layout::octet_bytes(dtype) + 4 * (lane % OCTET);
+    let tail = 2 * layout::octet_bytes(dtype) + 2 * lane;
+    let scales = if dtype == Dtype::Q4_1 { 4 } else { 2 };
+    let units = out.chunks_exact_mut(layout::unit_bytes(dtype));
+    for (block, unit) in bytes.chunks_exact(dtype.block_bytes()).zip(units) {
+        let (head, codes) = block.split_at(scales);
+        for (step, quad) in codes.as_chunks::<4>().0.iter().enumerate() {
+            unit[octet + 32 * step..][..4].copy_from_slice(quad);
+        }
+        for (i, scale) in head.as_chunks::<2>().0.iter().enumerate() {
+            unit[tail + 2 * PANEL * i..][..2].copy_from_slice(scale);
+        }
     }
 }
 

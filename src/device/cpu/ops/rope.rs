@@ -1,43 +1,52 @@
 //! Rotary position embedding (Su et al., arXiv:2104.09864), from tables.
 
 use crate::device::cpu::kv_cache::zeros;
-use crate::device::cpu::parallel::{Columns, each_row};
-use crate::device::cpu::pool::Pool;
 use crate::device::cpu::simd::{LANES, simd_fn};
 use crate::error::{Error, Result};
 use crate::model::rope::RopeTable;
 
-/// Cosines and sines of every position: `[positions, 2, dim / 2]`.
+/// Cosines and sines, `[positions, 2, dim / 2]`, computed when a position is first reached: a long
+/// context has many that a short run never sees.
 pub struct Angles {
+    rope: RopeTable,
     half: usize,
     table: Vec<f32>,
+    /// Positions that are computed.
+    filled: usize,
 }
 
 impl Angles {
-    /// Computes the table in f64 and rounds once.
+    /// Room for `positions` of them.
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn new(rope: &RopeTable, positions: usize, pool: &Pool) -> Result<Self> {
+    pub fn new(rope: &RopeTable, positions: usize) -> Result<Self> {
         let half = rope.dim / 2;
         let table = positions.checked_mul(2 * half).and_then(zeros);
-        let mut table = table.ok_or_else(|| {
+        let table = table.ok_or_else(|| {
             Error::limit("rotary tables do not fit in memory; lower --context-length")
         })?;
-        let columns = Columns { stride: 2 * half, start: 0, len: 2 * half };
-        each_row(pool, positions, &mut table, columns, &|position, row| {
-            let (cos, sin) = row.split_at_mut(half);
-            for (i, freq) in rope.inv_freq.iter().enumerate() {
-                let (s, c) = (position as f64 * *freq as f64).sin_cos();
-                cos[i] = (c * rope.scale as f64) as f32;
-                sin[i] = (s * rope.scale as f64) as f32;
-            }
-        });
-        Ok(Angles { half, table })
+        Ok(Angles { rope: rope.clone(), half, table, filled: 0 })
     }
 
-    /// Cosines, then sines, at `position`.
+    /// Computes what is missing of the first `positions`, in f64, rounded once.
+    pub fn cover(&mut self, positions: usize) {
+        let (half, scale) = (self.half, self.rope.scale as f64);
+        for position in self.filled..positions {
+            let row = &mut self.table[position * 2 * half..(position + 1) * 2 * half];
+            let (cos, sin) = row.split_at_mut(half);
+            for (i, freq) in self.rope.inv_freq.iter().enumerate() {
+                let (s, c) = (position as f64 * *freq as f64).sin_cos();
+                cos[i] = (c * scale) as f32;
+                sin[i] = (s * scale) as f32;
+            }
+        }
+        self.filled = self.filled.max(positions);
+    }
+
+    /// Cosines, then sines, at `position`, which must be covered.
     pub fn at(&self, position: usize) -> (&[f32], &[f32]) {
+        debug_assert!(position < self.filled, "position {position} of {}", self.filled);
         let row = &self.table[position * 2 * self.half..(position + 1) * 2 * self.half];
         row.split_at(self.half)
     }

@@ -33,6 +33,12 @@ impl Lanes for Avx2 {
         avx!(_mm256_storeu_ps(to.as_mut_ptr(), self.0))
     }
 
+    /// Into the second-level cache: a block of keys and values would fill the first.
+    #[inline(always)]
+    fn prefetch(at: &[f32; LANES]) {
+        avx!(_mm_prefetch::<_MM_HINT_T1>(at.as_ptr().cast()))
+    }
+
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         avx!(Avx2(_mm256_add_ps(self.0, other.0)))

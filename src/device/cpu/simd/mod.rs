@@ -57,6 +57,8 @@ pub trait Lanes: Copy {
     fn splat(x: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
+    /// Asks for the cache line of `at`, which will be read soon.
+    fn prefetch(_at: &[f32; LANES]) {}
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
