@@ -84,6 +84,8 @@ pub struct IntTile<'a> {
     pub codes: &'a Codes,
     pub dtype: Dtype,
     pub blocks: usize,
+    /// Packed weights to ask for meanwhile, as many as these were; null: none.
+    pub ahead: *const u8,
     pub out: Out,
 }
 
@@ -96,6 +98,8 @@ pub struct ByteTile<'a> {
     pub codes: &'a Codes,
     pub dtype: Dtype,
     pub blocks: usize,
+    /// Packed weights to ask for meanwhile, as many as these were; null: none.
+    pub ahead: *const u8,
     pub out: Out,
 }
 

@@ -262,10 +262,17 @@ impl Slab<'_> {
         for (first, rows) in tiles(self.m, INT_ROWS) {
             let a = self.scratch.int_rows(index, self.m, first);
             let (codes, out) = (&buffers.codes, rows_from(out, first));
-            let tile = IntTile { rows, a, codes, dtype, blocks: k / BLOCK, out };
+            let ahead = self.ahead(piece, first);
+            let tile = IntTile { rows, a, codes, dtype, blocks: k / BLOCK, ahead, out };
             // SAFETY: as for the float tile.
             unsafe { (kernels.int_tile)(&tile) };
         }
+    }
+
+    /// What is read after `piece`, for the first tile of it to ask for: few rows wait for memory.
+    fn ahead(&self, piece: &[u8], first_row: usize) -> *const u8 {
+        let wanted = first_row == 0 && self.m <= FEW_ROWS;
+        if wanted { piece.as_ptr_range().end } else { std::ptr::null() }
     }
 
     /// As [`Slab::int_chunk`] with 8-bit activations.
@@ -289,7 +296,8 @@ impl Slab<'_> {
         for (first, rows) in tiles(self.m, INT_ROWS) {
             let a = self.scratch.byte_rows(index, self.m, first);
             let (codes, out) = (&buffers.codes, rows_from(out, first));
-            let tile = ByteTile { rows, a, codes, dtype, blocks: k / BLOCK, out };
+            let ahead = self.ahead(piece, first);
+            let tile = ByteTile { rows, a, codes, dtype, blocks: k / BLOCK, ahead, out };
             // SAFETY: as for the float tile.
             unsafe { (kernels.byte_tile)(&tile) };
         }

@@ -120,7 +120,8 @@ unsafe fn int_row(row: &PackedRow<'_, IntRows<'_>>) {
     // SAFETY: passed on.
     unsafe {
         expand(dtype, row.units, &mut codes);
-        int_tile(&IntTile { rows: 1, a: row.a, codes: &codes, dtype, blocks, out: row.out });
+        let (a, out, ahead) = (row.a, row.out, std::ptr::null());
+        int_tile(&IntTile { rows: 1, a, codes: &codes, dtype, blocks, ahead, out });
     }
 }
 
@@ -130,7 +131,8 @@ unsafe fn byte_row(row: &PackedRow<'_, ByteRows<'_>>) {
     // SAFETY: passed on.
     unsafe {
         expand_bytes(dtype, row.units, &mut codes);
-        byte_tile(&ByteTile { rows: 1, a: row.a, codes: &codes, dtype, blocks, out: row.out });
+        let (a, out, ahead) = (row.a, row.out, std::ptr::null());
+        byte_tile(&ByteTile { rows: 1, a, codes: &codes, dtype, blocks, ahead, out });
     }
 }
 

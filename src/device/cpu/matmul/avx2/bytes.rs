@@ -4,9 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{QUANTISED, at_type, byte_pair, load, scale};
+use super::codes::{AHEAD, QUANTISED, at_type, byte_pair, load, prefetch, scale};
 use super::float::add_to;
-use super::int::{AHEAD, scaled};
+use super::int::scaled;
 use crate::device::cpu::matmul::kernels::{ByteRows, ByteTile, INT_CHUNK, PackedRow, RowScale};
 use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
 use crate::types::Dtype;
@@ -51,6 +51,10 @@ unsafe fn rows<const M: usize, const RUN: usize, const HALVES: usize>(tile: &Byt
     unsafe {
         for part in 0..tile.blocks * HALVES {
             let (block, half) = (part / HALVES, part % HALVES);
+            if half == 0 && !tile.ahead.is_null() {
+                let at = block * layout::block_stride(tile.dtype);
+                prefetch(tile.ahead.wrapping_add(at), tile.dtype);
+            }
             let first = STEPS / HALVES * half;
             let q = codes.bytes.as_ptr().add((block * 2 * STEPS + first) * 32);
             let a = tile.a.q.as_ptr().add(block * BLOCK + 4 * first);
@@ -137,11 +141,8 @@ unsafe fn packed_row<const T: usize>(row: &PackedRow<'_, ByteRows<'_>>) {
         for (index, unit) in row.units.chunks_exact(layout::unit_bytes(dtype)).enumerate() {
             let unit = unit.as_ptr();
             for b in 0..blocks {
-                let stride = layout::block_stride(dtype);
-                for line in 0..stride.div_ceil(64) {
-                    let at = unit.wrapping_add(b * stride + AHEAD + 64 * line);
-                    _mm_prefetch::<_MM_HINT_T0>(at.cast());
-                }
+                let at = b * layout::block_stride(dtype) + AHEAD;
+                prefetch(unit.wrapping_add(at), dtype);
                 let block = index * blocks + b;
                 let a = row.a.q.as_ptr().add(block * BLOCK);
                 packed_block::<T>(unit, b, a, &row.a.scales[block], &mut sums);

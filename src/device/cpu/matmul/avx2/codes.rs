@@ -21,6 +21,18 @@ pub const QUANTISED: [Dtype; 8] = [
     Dtype::Q6K,
 ];
 
+/// Bytes that packed weights are prefetched ahead.
+pub const AHEAD: usize = 4096;
+
+/// Asks for a block at `at`, which need not be memory.
+#[inline]
+pub fn prefetch(at: *const u8, dtype: Dtype) {
+    for line in 0..layout::block_stride(dtype).div_ceil(64) {
+        // SAFETY: prefetching reads nothing; every x86-64 CPU has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(64 * line).cast()) };
+    }
+}
+
 /// Calls a kernel compiled for a quantised type; plain types never come here.
 macro_rules! at_type {
     ($dtype:expr, $kernel:ident($($argument:expr),*)) => {

@@ -147,9 +147,14 @@ pub unsafe fn add_to(out: &Out, r: usize, sums: [__m256; 2]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn widen(dtype: Dtype, numbers: &[u8], out: &mut [f32]) {
     assert!(numbers.len() >= 2 * out.len());
+    // The piece after this one: it arrives while this one is multiplied.
+    let ahead = numbers.as_ptr().wrapping_add(2 * out.len());
     for (i, out) in out.as_chunks_mut::<OCTET>().0.iter_mut().enumerate() {
         // SAFETY: 8 numbers are there (just checked).
         unsafe {
+            if i % 4 == 0 {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(2 * OCTET * i).cast());
+            }
             let at = numbers.as_ptr().add(2 * OCTET * i);
             let eight = if dtype == Dtype::F16 { load::<F16>(at) } else { load::<BF16>(at) };
             _mm256_storeu_ps(out.as_mut_ptr(), eight);

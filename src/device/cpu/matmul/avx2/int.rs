@@ -6,14 +6,11 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{QUANTISED, at_type, load, quad, scale};
+use super::codes::{AHEAD, QUANTISED, at_type, load, prefetch, quad, scale};
 use super::float::add_to;
 use crate::device::cpu::matmul::kernels::{INT_CHUNK, IntRows, IntTile, PackedRow, RowScale};
 use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
 use crate::types::Dtype;
-
-/// Bytes that packed weights are prefetched ahead.
-pub const AHEAD: usize = 4096;
 
 /// See [`IntTile`].
 ///
@@ -55,6 +52,10 @@ unsafe fn rows<const M: usize, const HALVES: usize, const MIN: bool>(tile: &IntT
     unsafe {
         for part in 0..tile.blocks * HALVES {
             let (block, half) = (part / HALVES, part % HALVES);
+            if half == 0 && !tile.ahead.is_null() {
+                let at = block * layout::block_stride(tile.dtype);
+                prefetch(tile.ahead.wrapping_add(at), tile.dtype);
+            }
             let first = 2 * STEPS / HALVES * half;
             let q = codes.q.as_ptr().add((block * 4 * STEPS + first) * 16).cast::<u8>();
             let a = tile.a.q.as_ptr().add(block * BLOCK + 2 * first);
@@ -131,11 +132,8 @@ unsafe fn packed_row<const T: usize>(row: &PackedRow<'_, IntRows<'_>>) {
         for index in 0..count {
             let unit = row.units.as_ptr().add(index * layout::unit_bytes(dtype));
             for b in 0..blocks {
-                let stride = layout::block_stride(dtype);
-                for line in 0..stride.div_ceil(64) {
-                    let at = unit.wrapping_add(b * stride + AHEAD + 64 * line);
-                    _mm_prefetch::<_MM_HINT_T0>(at.cast());
-                }
+                let at = b * layout::block_stride(dtype) + AHEAD;
+                prefetch(unit.wrapping_add(at), dtype);
                 let block = index * blocks + b;
                 let a = row.a.q.as_ptr().add(block * BLOCK);
                 packed_block::<T>(unit, b, a, &row.a.scales[block], &mut sums);
