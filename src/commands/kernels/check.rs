@@ -32,6 +32,10 @@ pub struct Check {
     #[argh(option, arg_name = "NAME")]
     pub kernel: Option<String>,
 
+    /// leave out cases whose name has this in it (default: none)
+    #[argh(option, arg_name = "NAME")]
+    pub skip: Option<String>,
+
     /// orders of blocks and warps to try on the PTX machine (default 20)
     #[argh(option, arg_name = "N", default = "20", from_str_fn(values::whole::<1, 10_000>))]
     pub schedules: usize,
@@ -77,7 +81,9 @@ impl Check {
         schedules: u64,
         runs: impl Fn(Target) -> bool,
     ) -> Result<()> {
-        let named = |c: &Case| self.kernel.as_ref().is_none_or(|name| c.name.contains(name));
+        let has = |c: &Case, part: &Option<String>| part.as_ref().map(|p| c.name.contains(p));
+        let named =
+            |c: &Case| has(c, &self.kernel) != Some(false) && has(c, &self.skip) != Some(true);
         let wanted = |c: &Case| named(c) && runs(c.target);
         let cases: Vec<Case> = check::cases().into_iter().filter(wanted).collect();
         if cases.is_empty() {

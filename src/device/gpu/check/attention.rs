@@ -4,8 +4,9 @@
 use super::{Bench, Case, Geometry, Matrix, Rng, Store};
 use crate::device::Span;
 use crate::device::gpu::abi;
-use crate::device::gpu::choose::attention::{HEAD_DIMS, Heads, max_splits};
+use crate::device::gpu::choose::attention::{HEAD_DIMS, Heads, WGMMA_HEAD_DIMS, max_splits};
 use crate::device::gpu::choose::{self, Card};
+use crate::device::gpu::registry::Target;
 
 /// One shape.
 #[derive(Debug, Clone)]
@@ -46,6 +47,17 @@ pub fn cases(list: &mut Vec<Case>) {
     shapes.push((false, Shape { head_dim: 128, group: 4, spans: many, ..base }));
     for (quick, shape) in shapes {
         for store in Store::HALVES {
+            if WGMMA_HEAD_DIMS.contains(&shape.head_dim) {
+                let name = format!("attention wgmma {} {shape:?}", store.name());
+                let owned = shape.clone();
+                let case = Case::new(name, move |b| hopper(b, store, &owned).map(|_| ()));
+                let case = case.needs(Target::Sm90a);
+                list.push(if quick { case } else { case.slow() });
+                let name = format!("wgmma bits: attention {} {shape:?}", store.name());
+                let owned = shape.clone();
+                let case = Case::new(name, move |b| hopper_bits(b, store, &owned));
+                list.push(case.needs(Target::Sm90a).slow());
+            }
             let (name, shape) = (format!("attention {} {shape:?}", store.name()), shape.clone());
             let case = Case::new(name, move |b| both(b, store, &shape));
             list.push(if quick { case } else { case.slow() });
@@ -103,21 +115,57 @@ fn slot(s: &Shape, pages: &[u32], span: &Span, t: usize, kv_head: usize) -> usiz
 
 fn both(b: &mut Bench, store: Store, s: &Shape) -> Result<(), String> {
     let inputs = Inputs::new(b, store, s)?;
+    let heads = heads(store, s);
+    let decoded = decode(b, s, &heads, &inputs)?;
+    let filled = prefill(b, s, &heads, &inputs)?;
+    compare(b, store, s, &inputs, &decoded)?;
+    compare(b, store, s, &inputs, &filled)?;
+    same(b, &decoded, &filled)
+}
+
+fn heads(store: Store, s: &Shape) -> Heads {
     let half = match store {
         Store::F16 => choose::Half::F16,
         _ => choose::Half::Bf16,
     };
     let Shape { head_dim, kv_heads, group, .. } = *s;
-    let heads = Heads { half, heads: kv_heads * group, kv_heads, head_dim };
-    let decoded = decode(b, s, &heads, &inputs)?;
-    let filled = prefill(b, s, &heads, &inputs)?;
-    compare(b, store, s, &inputs, &decoded)?;
-    compare(b, store, s, &inputs, &filled)?;
-    for r in 0..decoded.rows {
-        let row = (r * decoded.stride * 2) as u64;
-        let bytes = decoded.width * 2;
-        if b.download(decoded.address + row, bytes)? != b.download(filled.address + row, bytes)? {
-            return Err(format!("row {r}: decode and prefill differ"));
+    Heads { half, heads: kv_heads * group, kv_heads, head_dim }
+}
+
+/// The kernel of wgmma and TMA against the formula.
+fn hopper(b: &mut Bench, store: Store, s: &Shape) -> Result<(Inputs, Matrix), String> {
+    let inputs = Inputs::new(b, store, s)?;
+    let heads = heads(store, s);
+    let tiles = heads.prefill_tiles(&inputs.spans);
+    let choice = heads.prefill_wgmma(tiles.len(), &Card::H100).map_err(|e| e.to_string())?;
+    let (mut attention, out) = params(b, s, &inputs)?;
+    let words: Vec<u32> = tiles.iter().flat_map(|t| [t.span, t.row]).collect();
+    attention.tiles = b.upload_u32(&words)?;
+    let params = abi::WgmmaAttentionParams {
+        k_map: b.tensor_map(&inputs.k, 8)?,
+        v_map: b.tensor_map(&inputs.v, 8)?,
+        attention,
+        reserved: [0; 4],
+    };
+    b.launch(&choice.symbol, geometry(choice.geometry), &params, None)?;
+    banks(b)?;
+    compare(b, store, s, &inputs, &out)?;
+    Ok((inputs, out))
+}
+
+/// Against the kernel of `mma.sync` bit for bit: whether one request may be served by both.
+fn hopper_bits(b: &mut Bench, store: Store, s: &Shape) -> Result<(), String> {
+    let (inputs, out) = hopper(b, store, s)?;
+    let portable = prefill(b, s, &heads(store, s), &inputs)?;
+    same(b, &out, &portable)
+}
+
+/// Two results that must agree in every bit.
+fn same(b: &mut Bench, one: &Matrix, other: &Matrix) -> Result<(), String> {
+    for r in 0..one.rows {
+        let (row, bytes) = ((r * one.stride * 2) as u64, one.width * 2);
+        if b.download(one.address + row, bytes)? != b.download(other.address + row, bytes)? {
+            return Err(format!("row {r}: the two kernels' bits differ"));
         }
     }
     Ok(())
@@ -196,11 +244,7 @@ fn prefill(b: &mut Bench, s: &Shape, heads: &Heads, i: &Inputs) -> Result<Matrix
     let words: Vec<u32> = tiles.iter().flat_map(|t| [t.span, t.row]).collect();
     params.tiles = b.upload_u32(&words)?;
     b.launch(&choice.symbol, geometry(choice.geometry), &params, None)?;
-    // Not held to this yet: copies of 32 and 80 numbers fill rows of 128 bytes in part, and meet in
-    // banks (20 % and 8 % more passes than there need be).
-    if !matches!(s.head_dim, 32 | 80) {
-        banks(b)?;
-    }
+    banks(b)?;
     Ok(out)
 }
 
