@@ -1,113 +1,57 @@
-"""What the server itself costs: `pacer serve --device null` computes nothing, so requests a second,
-time to first token and CPU time per token are those of sockets, HTTP, JSON, scheduler and queues.
+"""What the server itself costs (needs nothing but the binary): `pacer serve --device null` computes
+nothing, so requests a second, time to first token and CPU time a token are those of sockets, HTTP,
+JSON, scheduler and queues. Load: `pacer bench-serving`, closed loop, streaming, token ids in (32),
+64 tokens out, at concurrency 1, 64 and 1024. Bars: all answered with exact totals; the event loop
+never away from its poll for more than 10 ms."""
 
-server_overhead.py PACER [--out FILE]     needs CPython 3.11 (see sglang_client.py)
-
-Load comes from SGLang's Rust client on the same machine, closed loop, streaming, token ids in
-(random, 32), 64 tokens out. CPU time is the server process's own, from /proc.
-"""
-
-import argparse
-import datetime
 import json
-import os
-import pathlib
-import platform
-import re
 import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 
-HERE = pathlib.Path(__file__).parent
-PORT = 30987
-BASE = f"http://127.0.0.1:{PORT}"
+import lab
+
 OUTPUT = 64
-VOCAB = 2048
+# A small vocabulary: choosing a token is the sampler's work, not the server's.
+VOCAB = {"vocab_size": 2048}
 CASES = [(1, 300), (64, 6000), (1024, 12000)]
 
 
-def get(path):
-    with urllib.request.urlopen(BASE + path, timeout=10) as answer:
-        return answer.read().decode()
-
-
-def figure(name):
-    lines = [line for line in get("/metrics").splitlines() if line.startswith(name + "{")]
-    return float(lines[0].rsplit(" ", 1)[1])
-
-
-def cpu_seconds(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def case(server, concurrency, requests):
-    with tempfile.TemporaryDirectory() as folder:
-        out = os.path.join(folder, "row.jsonl")
-        command = [sys.executable, str(HERE / "sglang_client.py"), "--"]
-        command += ["--backend", "sglang", "--base-url", BASE, "--dataset-name", "random-ids"]
-        command += ["--tokenize-prompt", "--vocab-size", str(VOCAB), "--random-range-ratio", "1"]
-        command += ["--random-input-len", "32", "--random-output-len", str(OUTPUT)]
-        command += ["--num-prompts", str(requests), "--max-concurrency", str(concurrency)]
-        command += ["--output-file", out, "--disable-retokenize"]
-        cpu, tokens = cpu_seconds(server.pid), figure("sglang:generation_tokens_total")
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        cpu = cpu_seconds(server.pid) - cpu
-        tokens = figure("sglang:generation_tokens_total") - tokens
-        row = json.loads(pathlib.Path(out).read_text().splitlines()[-1])
-    assert row["completed"] == requests, f"{row['completed']} of {requests} succeeded"
-    assert row["total_output_tokens"] == requests * OUTPUT, row["total_output_tokens"]
-    return {
-        "concurrency": concurrency,
-        "requests": requests,
-        "requests_per_s": round(row["request_throughput"], 1),
-        "tokens_per_s": round(row["output_throughput"]),
-        "median_ttft_ms": round(row["median_ttft_ms"], 3),
-        "p99_ttft_ms": round(row["p99_ttft_ms"], 3),
-        "median_itl_ms": round(row["median_itl_ms"], 3),
-        "server_cpu_us_per_token": round(cpu / tokens * 1e6, 2),
-        "loop_busy_max_ms": round(figure("pacer_loop_busy_seconds_max") * 1e3, 2),
-    }
+def case(checks, server, chosen, concurrency, requests):
+    before, cpu = server.figures(), server.cpu()
+    with tempfile.NamedTemporaryFile() as out:
+        command = [chosen.pacer, "bench-serving", "--base-url", f"http://127.0.0.1:{server.port}"]
+        command += ["--num-prompts", requests, "--max-concurrency", concurrency, "--disable-tqdm"]
+        command += ["--random-input-len", 32, "--random-output-len", OUTPUT]
+        command += ["--random-range-ratio", 1, "--vocab-size", 2048, "--output-file", out.name]
+        subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+        row = json.loads(out.read().splitlines()[-1])
+    cpu, after = server.cpu() - cpu, server.figures()
+    tokens = after["sglang:generation_tokens_total"] - before["sglang:generation_tokens_total"]
+    at = f"concurrency {concurrency}: "
+    checks.equal(at + "requests answered", row["completed"], requests)
+    checks.equal(at + "output tokens", row["total_output_tokens"], requests * OUTPUT)
+    checks.note(at + "requests/s", row["request_throughput"])
+    checks.note(at + "tokens/s", row["output_throughput"])
+    checks.note(at + "TTFT p50", row["median_ttft_ms"], "ms")
+    checks.note(at + "TTFT p99", row["p99_ttft_ms"], "ms")
+    checks.note(at + "ITL p50", row["median_itl_ms"], "ms")
+    checks.note(at + "server CPU a token", cpu / tokens * 1e6, "us")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pacer")
-    parser.add_argument("--out", default="bench/results/server_overhead.jsonl")
-    options = parser.parse_args()
-    command = [options.pacer, "serve", "--device", "null", "--port", str(PORT)]
-    command += ["--max-running-requests", "1024", "--chunked-prefill-size", "8192"]
-    command += ["--max-total-tokens", "400000"]
-    # A small vocabulary: choosing a token is the sampler's work, not the server's.
-    command += ["--json-model-override-args", json.dumps({"vocab_size": VOCAB})]
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            try:
-                get("/health")
-                break
-            except OSError:
-                time.sleep(0.1)
-        cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-        about = {
-            "command": " ".join(["pacer", *command[1:]]),
-            "version": json.loads(get("/version")),
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "machine": f"{os.cpu_count()} x {cpu.group(1) if cpu else platform.machine()}",
-            "load_average": os.getloadavg()[0],
-        }
-        pathlib.Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    chosen = lab.options(__doc__)
+    flags = ["--device", "null", "--max-running-requests", 1024, "--chunked-prefill-size", 8192]
+    flags += ["--max-total-tokens", 400000, "--json-model-override-args", json.dumps(VOCAB)]
+    with lab.Server(chosen.pacer, *flags) as server:
+        checks = lab.Checks("overhead", "Server overhead with a null model", server, chosen)
         for concurrency, requests in CASES:
-            row = case(server, concurrency, requests) | about
-            print(json.dumps(row), flush=True)
-            with open(options.out, "a") as out:
-                out.write(json.dumps(row) + "\n")
-    finally:
-        server.terminate()
-        server.wait(60)
+            case(checks, server, chosen, concurrency, requests)
+        figures = server.figures()
+        away, cpu = figures["pacer_loop_busy_seconds_max"], figures["pacer_loop_cpu_seconds_max"]
+        checks.at_most("event loop away from its poll, longest", away * 1e3, 10, "ms")
+        checks.at_most("event loop between two polls, most CPU", cpu * 1e3, 10, "ms")
+    checks.equal("exit code after SIGTERM", server.code, 0)
+    checks.finish()
 
 
-if __name__ == "__main__":
-    main()
+main()

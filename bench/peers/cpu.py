@@ -1,0 +1,270 @@
+"""Pacer and llama.cpp on the CPU: same file, same threads, same run, in turn.
+
+cpu.py --model SmolLM2-135M-Instruct.Q4_1.gguf [--pacer target/release/pacer]
+
+Builds llama.cpp's tools from PyPI's source package (or takes them from --llama-dir), makes the
+other weight types from the model with llama-quantize, and runs llama-bench, llama-batched-bench
+and llama-completion in turn with `pacer bench-one-batch` and `pacer generate`. Each figure is the
+median of pairs; the ratio's interval is that of the pairs' own ratios. Writes OUT.json and OUT.md;
+a run of a few stages or types replaces their rows and keeps the others. A stage that others on
+the machine disturbed is not reported, and the exit code is 4 then.
+
+All of it takes about 25 minutes on two cores; `--only decode --types q4_1` less than one.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+
+import llama
+import quiet
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+STAGES = ["decode", "prefill", "batch", "start", "memory"]
+TYPES = ["q4_1", "q8_0", "f16", "bf16", "f32"]
+PROMPTS = [128, 512, 1024]
+BATCHES = [4, 8, 16, 32]
+PROMPT, GENERATED = 128, 64
+CONTEXT = 2048
+TEXT = "The three largest cities of France are"
+
+# Least ratio to llama.cpp that counts as reached.
+BARS = {
+    "decode": {"q4_1": 1.6, "q8_0": 1.4, "f16": 1.1, "bf16": 1.25, "f32": 1.0},
+    "prefill": {"q4_1": 2.0, "q8_0": 1.3, "f16": 1.1, "bf16": 1.5, "f32": 1.3},
+    "batch": {"q4_1": 2.5},
+    "start": {"q4_1": 1.0},
+    "memory": {"q4_1": 1.0},
+}
+UNITS = {"decode": "tokens/s", "prefill": "tokens/s", "batch": "tokens/s", "start": "s",
+         "memory": "MiB"}
+
+
+def say(line):
+    print(line, file=sys.stderr, flush=True)
+
+
+def output(command):
+    """Standard output of a command that must succeed."""
+    command = [str(word) for word in command]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\nexit code {done.returncode}\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def one_batch(args, file, batches, inputs, tokens, repeat, warmup):
+    """Rows of `pacer bench-one-batch`, one for each shape."""
+    command = [args.pacer, "bench-one-batch", "--model-path", file, "--device", "cpu", "--threads",
+               args.threads, "--batch-size", *batches, "--input-len", *inputs, "--output-len",
+               tokens, "--repeat", repeat, "--warmup", warmup, "--result-filename", "", "--json"]
+    return [json.loads(line) for line in output(command).splitlines()]
+
+
+def decode(args, tools, file):
+    """Batch 1 from an empty cache, as `llama-bench -p 0 -n 64` does."""
+    def theirs():
+        text = output(llama.bench_command(tools, file, args.threads, [], GENERATED, 3))
+        return {"1": llama.bench_rates(text)[(0, GENERATED)]}
+
+    def ours():
+        row = one_batch(args, file, [1], [1], GENERATED + 1, 3, 1)[0]
+        return {"1": row["decode_back_to_back"]["throughput"]}
+
+    return ours, theirs
+
+
+def prefill(args, tools, file):
+    """One prompt, logits of its last token."""
+    def theirs():
+        rates = llama.bench_rates(
+            output(llama.bench_command(tools, file, args.threads, args.prompts, 0, 1)))
+        return {str(n): rates[(n, 0)] for n in args.prompts}
+
+    def ours():
+        rows = one_batch(args, file, [1], args.prompts, 1, 1, 1)
+        return {str(row["input_len"]): row["prefill_throughput"] for row in rows}
+
+    return ours, theirs
+
+
+def batch(args, tools, file):
+    """Several sequences decoding at once, after prompts of 128 tokens."""
+    def theirs():
+        command = llama.batched_command(tools, file, args.threads, args.batches, PROMPT, GENERATED)
+        rates = llama.batched_rates(output(command))
+        return {str(n): rates[n] for n in args.batches}
+
+    def ours():
+        rows = one_batch(args, file, args.batches, [PROMPT], GENERATED + 1, 1, 0)
+        return {str(row["batch_size"]): row["decode_back_to_back"]["throughput"] for row in rows}
+
+    return ours, theirs
+
+
+def generate_command(args, file, tokens):
+    return [args.pacer, "generate", "--model-path", file, "--device", "cpu", "--threads",
+            args.threads, "--context-length", CONTEXT, "--max-total-tokens", CONTEXT, "--prompt",
+            TEXT, "--max-new-tokens", tokens, "--temperature", 0]
+
+
+def first_byte(command):
+    """Seconds from starting a process to its first byte of standard output."""
+    command = [str(word) for word in command]
+    with tempfile.TemporaryFile() as errors:
+        begin = time.perf_counter()
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors,
+                                 stdin=subprocess.DEVNULL)
+        byte = child.stdout.read(1)
+        seconds = time.perf_counter() - begin
+        child.stdout.read()
+        if child.wait() != 0 or not byte:
+            errors.seek(0)
+            sys.exit(f"{' '.join(command)}: no answer\n{errors.read()[-2000:].decode()}")
+    return seconds
+
+
+def start(args, tools, file):
+    """From the shell to the first token, with the file in the page cache."""
+    their = llama.complete_command(tools, file, args.threads, TEXT, 4, CONTEXT)
+    our = generate_command(args, file, 4)
+    first_byte(their), first_byte(our)
+    return (lambda: {"first token": first_byte(our)}), (lambda: {"first token": first_byte(their)})
+
+
+def peak(command):
+    """Peak resident memory of a process, MiB."""
+    command = [str(word) for word in command]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             stdin=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        sys.exit(f"{' '.join(command)}: exit code {child.returncode}")
+    return usage.ru_maxrss / 1024
+
+
+def memory(args, tools, file):
+    """Peak resident memory with room for 2048 tokens, after 64 of them."""
+    their = llama.complete_command(tools, file, args.threads, TEXT, GENERATED, CONTEXT)
+    our = generate_command(args, file, GENERATED)
+    return (lambda: {"2048 tokens": peak(our)}), (lambda: {"2048 tokens": peak(their)})
+
+
+def stage_rows(args, tools, stage, kind, file):
+    """The rows of one stage on one file.
+
+    # Errors: `quiet.Noisy`."""
+    quiet.settle(args.settle)
+    sides = globals()[stage](args, tools, file)
+    samples = quiet.pairs(args.pairs, *sides, say)
+    rows = []
+    for case, (ours, theirs) in samples.items():
+        found = quiet.compare(ours, theirs, stage not in ("start", "memory"))
+        bar = BARS[stage].get(kind)
+        rows.append({"stage": stage, "type": kind, "case": case, "unit": UNITS[stage], **found,
+                     "bar": bar, "reached": None if bar is None else found["ratio"]["median"] >= bar,
+                     "threads": args.threads, "date": now(), "pacer": args.version})
+        say(line(rows[-1]))
+    return rows
+
+
+def now():
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def line(row):
+    ours, theirs, ratio = row["ours"], row["theirs"], row["ratio"]
+    digits = 3 if row["unit"] == "s" else 1
+    reached = {None: "", True: "yes", False: "no"}[row["reached"]]
+    return (f"| {row['stage']} | {row['type']} | {row['case']} | {ours['median']:.{digits}f} | "
+            f"{theirs['median']:.{digits}f} {row['unit']} | {ratio['median']:.2f} "
+            f"({ratio['low']:.2f}–{ratio['high']:.2f}) | {row['bar'] or ''} | {reached} |")
+
+
+def page(result):
+    """The table, for people."""
+    head = ["# Pacer and llama.cpp on the CPU", "", result["command"], "",
+            f"{result['machine']}, {result['peer']}.",
+            "Medians of pairs run in turn; ratio above 1: Pacer is better, with the interval of "
+            "the pairs' ratios.", "",
+            "| stage | type | case | Pacer | llama.cpp | ratio | bar | reached |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    body = [line(row) for row in result["rows"]]
+    dates = sorted({f"{row['pacer']}, {row['date'][:10]}" for row in result["rows"]})
+    refused = [f"- not reported: {why}" for why in result["refused"]]
+    return "\n".join(head + body + ["", "Measured: " + "; ".join(dates) + ".", *refused]) + "\n"
+
+
+def order(row):
+    return (STAGES.index(row["stage"]), TYPES.index(row["type"]),
+            int(row["case"]) if row["case"].isdigit() else 0)
+
+
+def save(args, rows, refused, peer):
+    """Writes both files; rows of earlier runs that this one did not replace stay."""
+    json_file = pathlib.Path(f"{args.out}.json")
+    kept = json.loads(json_file.read_text())["rows"] if json_file.exists() else []
+    replaced = {(row["stage"], row["type"], row["case"]) for row in rows}
+    kept = [row for row in kept if (row["stage"], row["type"], row["case"]) not in replaced]
+    cpu = [text.split(":")[1].strip() for text in open("/proc/cpuinfo") if "model name" in text]
+    result = {"command": f"`{' '.join(['bench/peers/cpu.py', *sys.argv[1:]])}`",
+              "machine": f"{cpu[0] if cpu else platform.machine()}, {os.cpu_count()} cores",
+              "peer": peer, "rows": sorted(kept + rows, key=order), "refused": refused}
+    json_file.parent.mkdir(parents=True, exist_ok=True)
+    json_file.write_text(json.dumps(result, indent=1) + "\n")
+    pathlib.Path(f"{args.out}.md").write_text(page(result))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, type=llama.path, help="a GGUF file")
+    parser.add_argument("--pacer", type=llama.path, default=ROOT / "target/release/pacer")
+    parser.add_argument("--llama-dir", type=llama.path,
+                        help="folder of llama.cpp's tools (default: build them)")
+    parser.add_argument("--work", type=llama.path, default=ROOT / "target/peers",
+                        help="where tools and files are made (default target/peers)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",
+                        help=f"of {', '.join(STAGES)}")
+    parser.add_argument("--types", nargs="+", choices=TYPES, default=TYPES, metavar="TYPE",
+                        help=f"of {', '.join(TYPES)}; the last three stages use the first only")
+    parser.add_argument("--prompts", nargs="+", type=int, default=PROMPTS)
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--settle", type=int, default=60,
+                        help="most seconds to wait for the load average to fall")
+    parser.add_argument("--out", default=str(ROOT / "bench/results/peers-cpu"))
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
+    tools = args.llama_dir or llama.build(args.work)
+    args.work.mkdir(parents=True, exist_ok=True)
+    files = llama.typed(tools, args.model, args.types, args.work)
+    args.version = output([args.pacer, "--version"]).strip()
+    rows, refused = [], []
+    for stage in args.only:
+        kinds = args.types if stage in ("decode", "prefill") else args.types[:1]
+        for kind in kinds:
+            try:
+                rows += stage_rows(args, tools, stage, kind, files[kind])
+            except quiet.Noisy as why:
+                refused.append(f"{stage} {kind}: {why}")
+                say(f"{stage} {kind} is not reported: {why}")
+    save(args, rows, refused, llama.version(tools))
+    sys.exit(4 if refused else 0)
+
+
+if __name__ == "__main__":
+    main()
