@@ -125,10 +125,10 @@ fn integer(form: &str) -> bool {
     ops.iter().any(|s| form.starts_with(s)) && !form.contains("f32") && !form.contains("f16")
 }
 
-pub const HEAD: &str = "\
-| launch | kernel | MB least | GFLOP | blocks/SM, warps | projected µs | bound | of bytes | of FLOPs |
-|---|---|---|---|---|---|---|---|---|
-";
+pub const HEAD: &str = concat!(
+    "| launch | kernel | MB least | GFLOP | blocks/SM, warps | projected µs | bound ",
+    "| of bytes | of FLOPs |\n|---|---|---|---|---|---|---|---|---|\n"
+);
 
 /// A line of the table, and the seconds it projects.
 pub struct Row {

@@ -58,8 +58,6 @@ fn push(list: &mut Vec<Case>, target: Target, tile: Tile, store: Store) {
         ((1, 64, 1032), Extras { bias: true, act: 1, ..none }),
         ((300, 48, 64), Extras { act: 2, ..none }),
     ];
-    // gemm.cu for sm_90a differs from that for sm_80 only in when it waits.
-    let slow = slow.into_iter().filter(|_| tile.wgmma || target == Target::Sm80);
     for (i, (sizes, extras)) in quick.into_iter().chain(slow).enumerate() {
         let owned = symbol.clone();
         let name = format!("{symbol} {sizes:?} {extras:?}");
