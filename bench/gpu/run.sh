@@ -53,7 +53,7 @@ stage_card() {
     "$pacer" --version
     "$pacer" info --device cuda || return 1
     ldconfig -p 2>/dev/null | grep -E 'libcuda\.|libcupti|libnvrtc'
-    timeout 20 find / -xdev -name 'libcupti.so*' 2>/dev/null | head -n 5
+    [ "$size" = small ] || timeout 20 find / -xdev -name 'libcupti.so*' 2>/dev/null | head -n 5
     true
 }
 
@@ -149,7 +149,7 @@ stage_peers() {
         [ -n "$python" ] || ! "$candidate" -c 'import torch' 2>/dev/null || python=$candidate
     done
     [ -n "$python" ] || { echo "no Python with torch here: nothing to compare with"; return 0; }
-    "$python" "$here/peers.py" $small_flag --output "$out/peers.jsonl"
+    "$python" "$here/peers.py" $small_flag $(pick "" "--device cpu") --output "$out/peers.jsonl"
 }
 
 limit() {
