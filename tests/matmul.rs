@@ -22,6 +22,8 @@ const TYPES: [Dtype; 11] = [
     Dtype::Q6K,
 ];
 
+const MODES: [Mode; 3] = [Mode::Int8, Mode::Int16, Mode::Exact];
+
 /// SplitMix64, for inputs.
 struct Random(u64);
 
@@ -132,9 +134,19 @@ fn activations(m: usize, cols: usize, random: &mut Random) -> Vec<f32> {
     x
 }
 
+/// What activations are quantised to: the largest integer of a block, none for floats.
+fn steps(mode: Mode, dtype: Dtype) -> Option<f64> {
+    match mode {
+        _ if !dtype.is_quantised() => None,
+        Mode::Exact => None,
+        Mode::Int8 if dtype != Dtype::Q8_0 => Some(127.0),
+        Mode::Int8 | Mode::Int16 => Some(32767.0),
+    }
+}
+
 /// The largest error over what rounding may cost: a millionth of `Σ |x · w|`, and where
-/// activations are quantised half a step, `max |x| / 2 / 32639` of its block, times `Σ |w|`.
-fn worst(y: &[f32], x: &[f32], weights: &[Vec<f32>], bias: &[f32], quantised: bool) -> f64 {
+/// activations are quantised half a step, `max |x| / 2 / steps` of its block, times `Σ |w|`.
+fn worst(y: &[f32], x: &[f32], weights: &[Vec<f32>], bias: &[f32], steps: Option<f64>) -> f64 {
     let cols = weights[0].len();
     let mut worst = 0.0f64;
     for (row, y) in x.chunks(cols).zip(y.chunks(weights.len())) {
@@ -143,7 +155,7 @@ fn worst(y: &[f32], x: &[f32], weights: &[Vec<f32>], bias: &[f32], quantised: bo
             let mut allowed = 1e-6 * (sum.abs() + 1e-6);
             for (x, w) in row.chunks(32).zip(w.chunks(32)) {
                 let max = x.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
-                let step = if quantised { max / 32639.0 } else { 0.0 };
+                let step = steps.map_or(0.0, |steps| max / steps);
                 for (x, w) in x.iter().zip(w) {
                     let term = f64::from(*x) * f64::from(*w);
                     sum += term;
@@ -176,10 +188,9 @@ fn every_type_agrees_with_float64() {
             let matrix = pack(dtype, &bytes, rows, cols, &setup.pool);
             for m in [1, 2, 5, 13, 70] {
                 let x = activations(m, cols, &mut random);
-                for mode in [Mode::Exact, Mode::Int16] {
+                for mode in MODES {
                     let y = setup.product(mode, &x, m, &matrix, Some(&bias));
-                    let quantised = mode == Mode::Int16 && dtype.is_quantised();
-                    let error = worst(&y, &x, &weights, &bias, quantised);
+                    let error = worst(&y, &x, &weights, &bias, steps(mode, dtype));
                     assert!(error < 1.0, "{dtype:?} {isa:?} {mode:?} m={m}: {error}");
                 }
             }
@@ -217,7 +228,7 @@ fn an_element_depends_on_its_own_rows_alone() {
         let bytes = stored(dtype, rows, cols, &mut random);
         let x = activations(17, cols, &mut random);
         for isa in isas() {
-            for mode in [Mode::Int16, Mode::Exact] {
+            for mode in MODES {
                 let mut one = Setup::new(isa, 1, cols);
                 let matrix = pack(dtype, &bytes, rows, cols, &one.pool);
                 let alone: Vec<Vec<f32>> =
@@ -259,9 +270,11 @@ fn parts_of_different_types_stack() {
         (0..kinds.len()).flat_map(|i| dequantised(kinds[i].0, &bytes[i], cols)).collect();
     let mut setup = Setup::new(Isa::detect(), 2, cols);
     let x = activations(7, cols, &mut random);
-    let y = setup.product(Mode::Int16, &x, 7, &matrix, None);
-    let error = worst(&y, &x, &weights, &vec![0.0; weights.len()], true);
-    assert!(error < 1.0, "{error}");
+    for (mode, steps) in [(Mode::Int8, 127.0), (Mode::Int16, 32767.0)] {
+        let y = setup.product(mode, &x, 7, &matrix, None);
+        let error = worst(&y, &x, &weights, &vec![0.0; weights.len()], Some(steps));
+        assert!(error < 1.0, "{mode:?}: {error}");
+    }
 }
 
 #[test]
@@ -273,8 +286,11 @@ fn what_is_not_a_number_stays_one() {
         let matrix = pack(dtype, &bytes, 16, cols, &setup.pool);
         let mut x = activations(2, cols, &mut random);
         x[3] = f32::NAN;
-        let y = setup.product(Mode::Int16, &x, 2, &matrix, None);
-        assert!(y[..16].iter().all(|v| v.is_nan()), "{dtype:?}");
-        assert!(y[16..].iter().all(|v| v.is_finite()), "{dtype:?}: the neighbour is untouched");
+        for mode in MODES {
+            let y = setup.product(mode, &x, 2, &matrix, None);
+            assert!(y[..16].iter().all(|v| v.is_nan()), "{dtype:?} {mode:?}");
+            let finite = y[16..].iter().all(|v| v.is_finite());
+            assert!(finite, "{dtype:?} {mode:?}: the neighbour is untouched");
+        }
     }
 }

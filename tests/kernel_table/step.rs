@@ -99,7 +99,7 @@ fn small(hidden: usize) -> f64 {
             offset: 0.0,
         }
     });
-    let heads = (32, 8, if hidden == 4096 { 128 } else { 64 });
+    let heads: (usize, usize, usize) = (32, 8, if hidden == 4096 { 128 } else { 64 });
     let items = (heads.0 + heads.1) * heads.2 / 16 + heads.1 * heads.2 / 8;
     let grid = [1, items.div_ceil(128) as u32, 1];
     let bytes = 4 * heads.0 * heads.2 + 8 * heads.1 * heads.2;

@@ -4,20 +4,21 @@
 //! fixed order: f32 partial sums over [`FLOAT_CHUNK`] or [`INT_CHUNK`] columns, added to the
 //! output chunk after chunk. How many rows a tile has, and which thread runs it, changes nothing.
 
-use super::layout::{BLOCK, PANEL};
+use super::layout::{self, BLOCK, PANEL};
 use super::scalar;
 use crate::types::Dtype;
 
 /// Columns of one partial sum of the float kernels; a panel chunk is 16 KiB, half of a usual L1.
 pub const FLOAT_CHUNK: usize = 256;
-/// Columns of one partial sum of the integer kernels.
-pub const INT_CHUNK: usize = 512;
+/// Most columns of one partial sum of the integer kernels: 16 rows of codes in 16 bits take 24 KiB.
+pub const INT_CHUNK: usize = 768;
 /// Most rows of a float tile: 6 × 16 sums fill 12 of 16 vector registers.
 pub const FLOAT_ROWS: usize = 6;
-/// Most rows of an integer tile.
-pub const INT_ROWS: usize = 2;
-/// Largest magnitude of a quantised activation: its high byte is 127, its low byte 127.
-pub const ACTIVATION_MAX: f32 = 32639.0;
+/// Most rows of an integer tile: 4 × 16 sums fill 8 of 16 vector registers.
+pub const INT_ROWS: usize = 4;
+/// Largest magnitudes of a quantised activation, of 16 bits and of 8.
+pub const WIDE_MAX: f32 = 32767.0;
+pub const BYTE_MAX: f32 = 127.0;
 
 /// Where a tile's sums are added: `y[r · ldy + c]`, c < `cols` ≤ 16.
 #[derive(Debug, Clone, Copy)]
@@ -42,17 +43,25 @@ pub struct FloatTile<'a> {
     pub out: Out,
 }
 
-/// Activations quantised to 16 bits in blocks of 32: `x ≈ d · q`, |q| ≤ [`ACTIVATION_MAX`], so that
-/// what is lost is a hundredth of what quantised weights have lost already.
-///
-/// Multiplied as bytes, `q = 256 · high + low`: each product sums its two halves on their own.
+/// Activations quantised to 16 bits in blocks of 32: `x ≈ d · q`, |q| ≤ [`WIDE_MAX`], so that
+/// what is lost is a hundredth of what quantised weights have lost already. Their products with
+/// codes, and a block's sums of them, are exact in 32 bits: 32 · 128 · 32767 < 2²⁷.
 #[derive(Debug, Clone, Copy)]
 pub struct IntRows<'a> {
-    /// Row r begins at `2 · r · INT_CHUNK`: its high bytes (-127 to 127), from `INT_CHUNK` on its
-    /// low ones (-128 to 127).
-    pub bytes: &'a [i8],
-    /// The same numbers whole, for 8-bit weights.
-    pub wide: &'a [i16],
+    /// Row r begins at `r · INT_CHUNK`; column k of a block stands at [`layout::paired`]`(k)`.
+    ///
+    /// [`layout::paired`]: super::layout::paired
+    pub q: &'a [i16],
+    /// Row r begins at `r · INT_CHUNK / BLOCK`.
+    pub scales: &'a [RowScale],
+}
+
+/// Activations quantised to 8 bits in blocks of 32, |q| ≤ [`BYTE_MAX`], for unsigned codes of at
+/// most 6 bits: twice as many products an instruction.
+#[derive(Debug, Clone, Copy)]
+pub struct ByteRows<'a> {
+    /// Row r begins at `r · INT_CHUNK`, in column order.
+    pub q: &'a [i8],
     /// Row r begins at `r · INT_CHUNK / BLOCK`.
     pub scales: &'a [RowScale],
 }
@@ -78,13 +87,46 @@ pub struct IntTile<'a> {
     pub out: Out,
 }
 
+/// As [`IntTile`] with 8-bit activations; `codes.bytes` are its codes.
+#[derive(Debug)]
+pub struct ByteTile<'a> {
+    /// 1 to [`INT_ROWS`].
+    pub rows: usize,
+    pub a: ByteRows<'a>,
+    pub codes: &'a Codes,
+    pub dtype: Dtype,
+    pub blocks: usize,
+    pub out: Out,
+}
+
+/// The same for one activation row and weights as they are packed: at one row, unpacking to
+/// memory would cost more than the product.
+#[derive(Debug)]
+pub struct PackedRow<'a, A> {
+    pub a: A,
+    /// Whole units of at most [`INT_CHUNK`] columns.
+    pub units: &'a [u8],
+    pub dtype: Dtype,
+    pub out: Out,
+}
+
+impl<A> PackedRow<'_, A> {
+    /// Blocks of 32 columns.
+    pub fn blocks(&self) -> usize {
+        let len = layout::unit_len(self.dtype) / BLOCK;
+        self.units.len() / layout::unit_bytes(self.dtype) * len
+    }
+}
+
 /// A chunk of a quantised panel, unpacked.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Codes {
-    /// Unsigned types: `[block][octet][8 steps][8 rows][4]` bytes. 8-bit types: the same as
-    /// `[block][octet][16 steps][8 rows][2]` little-endian i16.
-    pub q: [u8; 2 * INT_CHUNK * PANEL],
+    /// `[block][octet][8 steps][2][8 rows][2]`: of a step's 4 columns the even, then the odd ones.
+    pub q: [i16; INT_CHUNK * PANEL],
+    /// The same codes, if unsigned, as `[block][octet][8 steps][8 rows][4]`: one of the two is in
+    /// use.
+    pub bytes: [u8; INT_CHUNK * PANEL],
     /// `[block][1 or 2 halves][16]`.
     pub d: [f32; 2 * INT_CHUNK / BLOCK * PANEL],
     /// As `d`; not used by 8-bit types.
@@ -93,7 +135,8 @@ pub struct Codes {
 
 impl Codes {
     pub const ZERO: Codes = Codes {
-        q: [0; 2 * INT_CHUNK * PANEL],
+        q: [0; INT_CHUNK * PANEL],
+        bytes: [0; INT_CHUNK * PANEL],
         d: [0.0; 2 * INT_CHUNK / BLOCK * PANEL],
         m: [0.0; 2 * INT_CHUNK / BLOCK * PANEL],
     };
@@ -107,14 +150,21 @@ impl Codes {
 pub struct Kernels {
     pub float_tile: unsafe fn(&FloatTile<'_>),
     pub int_tile: unsafe fn(&IntTile<'_>),
+    pub byte_tile: unsafe fn(&ByteTile<'_>),
+    /// To the bit what unpacking and an integer tile of one row give.
+    pub int_row: unsafe fn(&PackedRow<'_, IntRows<'_>>),
+    pub byte_row: unsafe fn(&PackedRow<'_, ByteRows<'_>>),
     /// Plain 16-bit numbers to f32.
     pub widen: unsafe fn(Dtype, &[u8], &mut [f32]),
-    /// Unpacks whole units of a quantised panel.
+    /// Unpacks whole units of a quantised panel, to `q` or to `bytes`.
     pub expand: unsafe fn(Dtype, &[u8], &mut Codes),
+    pub expand_bytes: unsafe fn(Dtype, &[u8], &mut Codes),
     /// `[32 · blocks][16]` f32 weights from unpacked codes.
     pub dequantise: unsafe fn(Dtype, &Codes, usize, &mut [f32]),
-    /// Quantises one row of at most `INT_CHUNK` columns: `x`, bytes, wide (or empty), scales.
-    pub quantise: unsafe fn(&[f32], &mut [i8], &mut [i16], &mut [RowScale]),
+    /// Quantises one row of at most `INT_CHUNK` columns: `x`, paired numbers, scales.
+    pub quantise: unsafe fn(&[f32], &mut [i16], &mut [RowScale]),
+    /// The same to bytes in column order.
+    pub quantise_bytes: unsafe fn(&[f32], &mut [i8], &mut [RowScale]),
 }
 
 /// Which kernels to use.

@@ -107,6 +107,12 @@ pub const fn scales_per_block(dtype: Dtype) -> usize {
     if matches!(dtype, Dtype::Q6K) { 2 } else { 1 }
 }
 
+/// Where column `k` of a block stands among quantised activations: of each 4 columns first the
+/// even ones, then the odd ones, as 16-bit halves of packed bytes come apart.
+pub const fn paired(k: usize) -> usize {
+    k / 4 * 4 + k % 2 * 2 + k % 4 / 2
+}
+
 /// The code (8-bit: its two's complement) at byte `i` of step `step` of an octet.
 pub fn code(dtype: Dtype, octet: &[u8], i: usize, step: usize) -> u8 {
     if code_bits(dtype) == 8 {

@@ -3,23 +3,33 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
+use super::mapping::{self, Mapping};
 use crate::error::{Error, Result};
 
 /// Alignment of every buffer: a cache line.
 const ALIGN: usize = 64;
-/// From this size on, buffers are aligned to huge pages and the kernel is asked for them: a
-/// matrix product walks gigabytes, and 4 KiB pages cost it translations.
-const HUGE: usize = 2 << 20;
+/// From this size on, buffers share mappings of huge pages.
+const LARGE: usize = 64 << 10;
 
-/// Zeroed bytes on a cache line or huge page boundary.
+/// Zeroed bytes on a cache line boundary.
 #[derive(Debug)]
 pub struct Bytes {
     data: NonNull<u8>,
-    layout: Layout,
+    len: usize,
+    owner: Owner,
 }
 
-// SAFETY: `Bytes` owns its memory and has no interior mutability.
+#[derive(Debug)]
+enum Owner {
+    Heap(Layout),
+    /// Kept so that the memory lives; others' buffers lie in it too.
+    #[expect(dead_code, reason = "held, not read")]
+    Shared(Arc<Mapping>),
+}
+
+// SAFETY: `Bytes` owns its memory, in a mapping its part alone, and has no interior mutability.
 unsafe impl Send for Bytes {}
 // SAFETY: as above.
 unsafe impl Sync for Bytes {}
@@ -28,34 +38,35 @@ impl Bytes {
     /// # Errors
     /// If memory runs out.
     pub fn zeroed(len: usize) -> Result<Bytes> {
+        if len >= LARGE
+            && let Some((mapping, data)) = mapping::part(len, ALIGN)
+        {
+            return Ok(Bytes { data, len, owner: Owner::Shared(mapping) });
+        }
         let no_memory = || Error::limit(format!("no memory for {len} bytes of weights or scratch"));
-        let align = if len >= HUGE { HUGE } else { ALIGN };
-        let layout = Layout::from_size_align(len.max(1), align).map_err(|_| no_memory())?;
+        let layout = Layout::from_size_align(len.max(1), ALIGN).map_err(|_| no_memory())?;
         // SAFETY: the layout's size is not zero.
         let data = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or_else(no_memory)?;
-        #[cfg(target_os = "linux")]
-        if len >= HUGE {
-            // SAFETY: advice on memory that this buffer owns; a refusal changes nothing.
-            unsafe { libc::madvise(data.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
-        }
-        Ok(Bytes { data, layout })
+        Ok(Bytes { data, len, owner: Owner::Heap(layout) })
     }
 
     pub fn as_slice(&self) -> &[u8] {
-        // SAFETY: `layout.size()` initialised bytes that live as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.layout.size()) }
+        // SAFETY: `len` initialised bytes that live as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 
     /// The buffer as pieces of `chunk` bytes for threads.
     pub fn chunks(&mut self, chunk: usize) -> Chunks<'_, u8> {
-        Chunks { data: self.data.as_ptr(), len: self.layout.size(), chunk, of: PhantomData }
+        Chunks { data: self.data.as_ptr(), len: self.len, chunk, of: PhantomData }
     }
 }
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this layout.
-        unsafe { dealloc(self.data.as_ptr(), self.layout) };
+        if let Owner::Heap(layout) = self.owner {
+            // SAFETY: allocated in `zeroed` with this layout.
+            unsafe { dealloc(self.data.as_ptr(), layout) };
+        }
     }
 }
 

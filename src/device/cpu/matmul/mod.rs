@@ -4,6 +4,7 @@
 //!   file's rows, [`pack`] whole matrices of it.
 //! - [`kernels`]: the table of kernels of one instruction set ([`scalar`], [`avx2`]).
 //! - [`scratch`]: activations in the kernels' layout.
+//! - [`mapping`]: huge pages for weights; [`memory`] buffers in them.
 //! - [`product`]: blocking and the split over threads.
 //!
 //! One promise holds everywhere: an output element depends on its activation row and its weight
@@ -14,6 +15,7 @@ mod avx2;
 mod interleave;
 mod kernels;
 mod layout;
+mod mapping;
 mod memory;
 mod pack;
 mod product;

@@ -6,7 +6,8 @@
 //! every row of the slab. One row or a thousand: each weight is read from memory once per slab.
 
 use super::kernels::{
-    FLOAT_CHUNK, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out,
+    ByteTile, FLOAT_CHUNK, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out,
+    PackedRow,
 };
 use super::layout::{self, BLOCK, PANEL};
 use super::memory::Chunks;
@@ -18,16 +19,42 @@ use crate::types::Dtype;
 /// How quantised weights are multiplied. Plain weights do not care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Activations are quantised to 16 bits in blocks of 32 and multiplied as integers.
+    /// Activations are quantised in blocks of 32, to 8 bits for weights of 4 to 6 bits and to 16
+    /// for 8-bit ones, and multiplied as integers.
     #[default]
+    Int8,
+    /// Activations are quantised to 16 bits for all weights.
     Int16,
     /// Weights are dequantised to f32 and multiplied as such.
     Exact,
 }
 
+/// What a section's kernels multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Float,
+    Wide,
+    Bytes,
+}
+
+impl Mode {
+    fn kind(self, dtype: Dtype) -> Kind {
+        match self {
+            _ if !dtype.is_quantised() => Kind::Float,
+            Mode::Exact => Kind::Float,
+            Mode::Int8 if layout::code_bits(dtype) < 8 => Kind::Bytes,
+            Mode::Int8 | Mode::Int16 => Kind::Wide,
+        }
+    }
+}
+
 /// Up to this many rows, activations are read where they are; beyond, they are copied into
 /// chunks first, so that rows a power of two apart do not fight for the same cache lines.
 const IN_PLACE_ROWS: usize = 2 * FLOAT_ROWS;
+
+/// Up to this many rows, whose activations fit the first-level cache, panels are read front to
+/// back; beyond, a chunk of activations is kept there for all panels of a task.
+const FEW_ROWS: usize = 16;
 
 /// `y[r, ..rows] = x[r, ..cols] · matrixᵀ + bias` for r < `m`; x has row stride `ldx`, y `ldy`.
 ///
@@ -58,9 +85,8 @@ pub fn matmul(
     for first in (0..m).step_by(scratch.slab()) {
         let rows = scratch.slab().min(m - first);
         let (x, y) = (&x[first * ldx..], &mut y[first * ldy..]);
-        let exact = mode == Mode::Exact;
-        let packed = prepare(pool, scratch, exact, x, ldx, rows, matrix);
-        let slab = Slab { scratch, exact, m: rows, x, ldx, packed, matrix, bias, ldy };
+        let packed = prepare(pool, scratch, mode, x, ldx, rows, matrix);
+        let slab = Slab { scratch, mode, m: rows, x, ldx, packed, matrix, bias, ldy };
         slab.run(pool, Chunks::new(y, 1));
     }
 }
@@ -70,29 +96,37 @@ pub fn matmul(
 fn prepare(
     pool: &Pool,
     scratch: &mut Scratch,
-    exact: bool,
+    mode: Mode,
     x: &[f32],
     ldx: usize,
     m: usize,
     matrix: &PackedMatrix,
 ) -> bool {
-    let any = |is: &dyn Fn(Dtype) -> bool| matrix.sections.iter().any(|s| is(s.dtype));
-    let is_float = |dtype: Dtype| exact || !dtype.is_quantised();
-    let packed = m > IN_PLACE_ROWS && any(&is_float);
+    let any = |kind: Kind| matrix.sections.iter().any(|s| mode.kind(s.dtype) == kind);
+    let packed = m > IN_PLACE_ROWS && any(Kind::Float);
     if packed {
         scratch.pack_float(pool, x, ldx, m, matrix.cols());
     }
-    if any(&|dtype| !is_float(dtype)) {
-        let wide = any(&|dtype| dtype == Dtype::Q8_0);
-        scratch.quantise(pool, x, ldx, (m, matrix.cols()), wide);
+    if any(Kind::Wide) {
+        scratch.quantise(pool, x, ldx, m, (matrix.cols(), int_chunk(matrix)));
+    }
+    if any(Kind::Bytes) {
+        scratch.quantise_bytes(pool, x, ldx, m, (matrix.cols(), int_chunk(matrix)));
     }
     packed
+}
+
+/// Columns of one partial sum of a matrix's quantised rows: whole units, of nearly equal length.
+fn int_chunk(matrix: &PackedMatrix) -> usize {
+    let unit = matrix.sections.iter().map(|s| layout::unit_len(s.dtype)).max().unwrap_or(1);
+    let chunks = matrix.cols().div_ceil(INT_CHUNK).max(1);
+    matrix.cols().div_ceil(chunks).next_multiple_of(unit.max(BLOCK))
 }
 
 /// A product of at most a slab of rows.
 struct Slab<'a> {
     scratch: &'a Scratch,
-    exact: bool,
+    mode: Mode,
     m: usize,
     x: &'a [f32],
     ldx: usize,
@@ -159,19 +193,24 @@ impl Slab<'_> {
         y: &Chunks<'_, f32>,
         buffers: &mut Buffers,
     ) {
-        let float = self.exact || !section.dtype.is_quantised();
-        let chunk = if float { FLOAT_CHUNK } else { INT_CHUNK };
-        for (index, first) in (0..self.matrix.cols()).step_by(chunk).enumerate() {
-            let k = chunk.min(self.matrix.cols() - first);
-            for panel in panels.clone() {
-                let out = self.out(section, panel, y);
-                let piece = piece(section, panel, first, k);
-                if float {
-                    self.float_chunk(section.dtype, piece, (index, k), &out, buffers);
-                } else {
-                    self.int_chunk(section.dtype, piece, (index, k), &out, buffers);
-                }
+        let kind = self.mode.kind(section.dtype);
+        let chunk = if kind == Kind::Float { FLOAT_CHUNK } else { int_chunk(self.matrix) };
+        let cols = self.matrix.cols();
+        let mut one = |panel: usize, index: usize| {
+            let (first, out) = (index * chunk, self.out(section, panel, y));
+            let k = chunk.min(cols - first);
+            let piece = piece(section, panel, first, k);
+            match kind {
+                Kind::Float => self.float_chunk(section.dtype, piece, (index, k), &out, buffers),
+                Kind::Wide => self.int_chunk(section.dtype, piece, (index, k), &out, buffers),
+                Kind::Bytes => self.byte_chunk(section.dtype, piece, (index, k), &out, buffers),
             }
+        };
+        let chunks = cols.div_ceil(chunk);
+        if self.m <= FEW_ROWS {
+            panels.for_each(|panel| (0..chunks).for_each(|index| one(panel, index)));
+        } else {
+            (0..chunks).for_each(|index| panels.clone().for_each(|panel| one(panel, index)));
         }
     }
 
@@ -211,6 +250,13 @@ impl Slab<'_> {
         buffers: &mut Buffers,
     ) {
         let kernels = self.scratch.kernels;
+        if self.m == 1 {
+            let a = self.scratch.int_rows(index, 1, 0);
+            let row = PackedRow { a, units: piece, dtype, out: *out };
+            // SAFETY: this CPU's kernels; the piece is whole units of at most INT_CHUNK columns,
+            // of which `a` has as many; the output columns belong to this task.
+            return unsafe { (kernels.int_row)(&row) };
+        }
         // SAFETY: this CPU's kernels; a piece is at most INT_CHUNK columns of whole units.
         unsafe { (kernels.expand)(dtype, piece, &mut buffers.codes) };
         for (first, rows) in tiles(self.m, INT_ROWS) {
@@ -219,6 +265,33 @@ impl Slab<'_> {
             let tile = IntTile { rows, a, codes, dtype, blocks: k / BLOCK, out };
             // SAFETY: as for the float tile.
             unsafe { (kernels.int_tile)(&tile) };
+        }
+    }
+
+    /// As [`Slab::int_chunk`] with 8-bit activations.
+    fn byte_chunk(
+        &self,
+        dtype: Dtype,
+        piece: &[u8],
+        (index, k): (usize, usize),
+        out: &Out,
+        buffers: &mut Buffers,
+    ) {
+        let kernels = self.scratch.kernels;
+        if self.m == 1 {
+            let a = self.scratch.byte_rows(index, 1, 0);
+            let row = PackedRow { a, units: piece, dtype, out: *out };
+            // SAFETY: as in `int_chunk`.
+            return unsafe { (kernels.byte_row)(&row) };
+        }
+        // SAFETY: as in `int_chunk`.
+        unsafe { (kernels.expand_bytes)(dtype, piece, &mut buffers.codes) };
+        for (first, rows) in tiles(self.m, INT_ROWS) {
+            let a = self.scratch.byte_rows(index, self.m, first);
+            let (codes, out) = (&buffers.codes, rows_from(out, first));
+            let tile = ByteTile { rows, a, codes, dtype, blocks: k / BLOCK, out };
+            // SAFETY: as for the float tile.
+            unsafe { (kernels.byte_tile)(&tile) };
         }
     }
 }

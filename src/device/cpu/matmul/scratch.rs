@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::kernels::{Codes, FLOAT_CHUNK, INT_CHUNK, IntRows, Isa, Kernels, RowScale};
+use super::kernels::{ByteRows, Codes, FLOAT_CHUNK, INT_CHUNK, IntRows, Isa, Kernels, RowScale};
 use super::layout::{BLOCK, PANEL};
 use super::memory::Chunks;
 use crate::device::cpu::pool::Pool;
@@ -19,11 +19,12 @@ pub struct Scratch {
     max_k: usize,
     /// `[chunk][row][FLOAT_CHUNK]`.
     float: Vec<f32>,
-    /// `[chunk][row][2 · INT_CHUNK]` and `[chunk][row][INT_CHUNK]`.
+    /// `[chunk][row][INT_CHUNK]`, both.
+    int: Vec<i16>,
     bytes: Vec<i8>,
-    wide: Vec<i16>,
     /// `[chunk][row][INT_CHUNK / BLOCK]`.
     scales: Vec<RowScale>,
+    byte_scales: Vec<RowScale>,
     threads: Vec<Mutex<Box<Buffers>>>,
 }
 
@@ -53,9 +54,10 @@ impl Scratch {
             slab,
             max_k,
             float: vec![0.0; float],
-            bytes: vec![0; 2 * int],
-            wide: vec![0; int],
+            int: vec![0; int],
+            bytes: vec![0; int],
             scales: vec![RowScale::default(); int / BLOCK],
+            byte_scales: vec![RowScale::default(); int / BLOCK],
             threads: (0..threads.max(1)).map(|_| Mutex::new(buffers())).collect(),
         }
     }
@@ -63,9 +65,8 @@ impl Scratch {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         4 * self.float.len()
-            + self.bytes.len()
-            + 2 * self.wide.len()
-            + size_of::<RowScale>() * self.scales.len()
+            + 3 * self.int.len()
+            + 2 * size_of::<RowScale>() * self.scales.len()
             + size_of::<Buffers>() * self.threads.len()
     }
 
@@ -104,38 +105,64 @@ impl Scratch {
         &self.float[chunk * m * FLOAT_CHUNK..][..m * FLOAT_CHUNK]
     }
 
-    /// Quantises `m` rows of `x`; `wide` also as 16-bit numbers.
+    /// Quantises `m` rows of `x`, `k` columns in chunks of `chunk`.
     pub(super) fn quantise(
         &mut self,
         pool: &Pool,
         x: &[f32],
         ldx: usize,
-        (m, k): (usize, usize),
-        wide: bool,
+        m: usize,
+        (k, chunk): (usize, usize),
     ) {
         let kernels = self.kernels;
-        let bytes_out = Chunks::new(&mut self.bytes, 2 * INT_CHUNK);
-        let wide_out = Chunks::new(&mut self.wide, INT_CHUNK);
+        let out = Chunks::new(&mut self.int, INT_CHUNK);
         let scales_out = Chunks::new(&mut self.scales, INT_CHUNK / BLOCK);
         each_row(pool, m, k, &|row| {
-            for (c, piece) in x[row * ldx..][..k].chunks(INT_CHUNK).enumerate() {
+            for (c, piece) in x[row * ldx..][..k].chunks(chunk).enumerate() {
                 let at = c * m + row;
                 // SAFETY: piece `c · m + row` belongs to this row alone (see above); the kernels
                 // are this CPU's.
-                unsafe {
-                    let wide = if wide { wide_out.take(at) } else { &mut [] };
-                    (kernels.quantise)(piece, bytes_out.take(at), wide, scales_out.take(at));
-                }
+                unsafe { (kernels.quantise)(piece, out.take(at), scales_out.take(at)) };
             }
         });
+    }
+
+    /// Quantises `m` rows of `x` to bytes.
+    pub(super) fn quantise_bytes(
+        &mut self,
+        pool: &Pool,
+        x: &[f32],
+        ldx: usize,
+        m: usize,
+        (k, chunk): (usize, usize),
+    ) {
+        let kernels = self.kernels;
+        let out = Chunks::new(&mut self.bytes, INT_CHUNK);
+        let scales_out = Chunks::new(&mut self.byte_scales, INT_CHUNK / BLOCK);
+        each_row(pool, m, k, &|row| {
+            for (c, piece) in x[row * ldx..][..k].chunks(chunk).enumerate() {
+                let at = c * m + row;
+                // SAFETY: as in `quantise`.
+                unsafe { (kernels.quantise_bytes)(piece, out.take(at), scales_out.take(at)) };
+            }
+        });
+    }
+
+    /// Rows from `row` on of chunk `chunk` of what [`Scratch::quantise_bytes`] quantised.
+    pub(super) fn byte_rows(&self, chunk: usize, m: usize, row: usize) -> ByteRows<'_> {
+        let (first, rows) = (chunk * m + row, m - row);
+        let scales = INT_CHUNK / BLOCK;
+        ByteRows {
+            q: &self.bytes[first * INT_CHUNK..][..rows * INT_CHUNK],
+            scales: &self.byte_scales[first * scales..][..rows * scales],
+        }
     }
 
     /// Rows from `row` on of chunk `chunk` of what [`Scratch::quantise`] quantised.
     pub(super) fn int_rows(&self, chunk: usize, m: usize, row: usize) -> IntRows<'_> {
         let (first, rows) = (chunk * m + row, m - row);
         IntRows {
-            bytes: &self.bytes[2 * first * INT_CHUNK..][..2 * rows * INT_CHUNK],
-            wide: &self.wide[first * INT_CHUNK..][..rows * INT_CHUNK],
+            q: &self.int[first * INT_CHUNK..][..rows * INT_CHUNK],
             scales: &self.scales[first * (INT_CHUNK / BLOCK)..][..rows * (INT_CHUNK / BLOCK)],
         }
     }

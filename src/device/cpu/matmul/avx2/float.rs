@@ -16,7 +16,7 @@ const BF16: u8 = 2;
 /// Steps of k in the unrolled loop.
 const UNROLL: usize = 4;
 /// Bytes that weights are prefetched ahead.
-const AHEAD: usize = 1024;
+const AHEAD: usize = 4096;
 
 /// See [`FloatTile`].
 ///

@@ -1,16 +1,19 @@
-//! The integer tile: up to 2 activation rows × 16 weight rows.
+//! The integer kernels: 16-bit codes times 16-bit activations, summed in pairs by `madd`.
 //!
-//! Codes of up to 6 bits are unsigned: `maddubs` multiplies them with the signed high and low
-//! bytes of the activations, each in sums of its own, and adds pairs in 16 bits, where 8 (4-bit
-//! codes), 4 (5-bit) or 2 (6-bit) of its results fit before they are widened: 2 · 15 · 128 · 8,
-//! 2 · 31 · 128 · 4 and 2 · 63 · 128 · 2 are below 2¹⁵. Signed 8-bit codes would overflow there;
-//! they are multiplied as 16-bit numbers.
+//! A step of 4 columns is two multiplications for each octet and activation row. A tile of 4
+//! rows × 16 has 8 sums in registers and shares each load of codes among its rows; one row takes
+//! codes straight from the packed panel.
 
 use std::arch::x86_64::*;
 
+use super::codes::{QUANTISED, at_type, load, quad, scale};
 use super::float::add_to;
-use crate::device::cpu::matmul::kernels::{INT_CHUNK, IntTile};
+use crate::device::cpu::matmul::kernels::{INT_CHUNK, IntRows, IntTile, PackedRow, RowScale};
 use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
+use crate::types::Dtype;
+
+/// Bytes that packed weights are prefetched ahead.
+pub const AHEAD: usize = 4096;
 
 /// See [`IntTile`].
 ///
@@ -21,50 +24,59 @@ pub unsafe fn tile(tile: &IntTile<'_>) {
     // SAFETY: passed on.
     unsafe {
         match tile.rows {
-            1 => by_bits::<1>(tile),
-            _ => by_bits::<2>(tile),
+            1 => by_scales::<1>(tile),
+            2 => by_scales::<2>(tile),
+            3 => by_scales::<3>(tile),
+            _ => by_scales::<4>(tile),
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn by_bits<const M: usize>(tile: &IntTile<'_>) {
+unsafe fn by_scales<const M: usize>(tile: &IntTile<'_>) {
     // SAFETY: passed on.
     unsafe {
-        match layout::code_bits(tile.dtype) {
-            4 => unsigned::<M, 8, 1>(tile),
-            5 => unsigned::<M, 4, 1>(tile),
-            6 => unsigned::<M, 2, 2>(tile),
-            _ => signed::<M>(tile),
+        match (layout::scales_per_block(tile.dtype), layout::code_bits(tile.dtype)) {
+            (1, 8) => rows::<M, 1, false>(tile),
+            (1, _) => rows::<M, 1, true>(tile),
+            _ => rows::<M, 2, true>(tile),
         }
     }
 }
 
-/// `RUN`: steps summed in 16 bits; `HALVES`: scales in a block.
+/// `HALVES`: scales in a block; `MIN`: whether weights have a minimum.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unsigned<const M: usize, const RUN: usize, const HALVES: usize>(tile: &IntTile<'_>) {
+unsafe fn rows<const M: usize, const HALVES: usize, const MIN: bool>(tile: &IntTile<'_>) {
     let mut sums = [[_mm256_setzero_ps(); 2]; M];
     let codes = tile.codes;
+    // Hidden from the compiler: it would unroll the loop whole, order it by columns and spill.
+    let vectors = std::hint::black_box(2 * STEPS / HALVES);
     // SAFETY: codes and rows hold `blocks` blocks (the caller's promise).
     unsafe {
         for part in 0..tile.blocks * HALVES {
             let (block, half) = (part / HALVES, part % HALVES);
-            let first = STEPS / HALVES * half;
-            let q = codes.q.as_ptr().add(block * STEPS * 64 + first * 32);
-            let a = tile.a.bytes.as_ptr().add(block * BLOCK + first * 4);
-            let dots = dot_unsigned::<M, RUN>(q, a, STEPS / HALVES);
-            let d = codes.d.as_ptr().add(part * PANEL);
-            let m = codes.m.as_ptr().add(part * PANEL);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let scale = &*tile.a.scales.as_ptr().add(r * (INT_CHUNK / BLOCK) + block);
-                let total = if HALVES == 2 { scale.halves[half] } else { scale.sum };
-                let (da, total) = (_mm256_set1_ps(scale.d), _mm256_set1_ps(total));
-                for octet in 0..2 {
-                    let d = _mm256_mul_ps(_mm256_loadu_ps(d.add(octet * OCTET)), da);
-                    let dot = _mm256_cvtepi32_ps(dots[r][octet]);
-                    let sum = _mm256_fmadd_ps(dot, d, sums[octet]);
-                    let m = _mm256_loadu_ps(m.add(octet * OCTET));
-                    sums[octet] = _mm256_fmadd_ps(m, total, sum);
+            let first = 2 * STEPS / HALVES * half;
+            let q = codes.q.as_ptr().add((block * 4 * STEPS + first) * 16).cast::<u8>();
+            let a = tile.a.q.as_ptr().add(block * BLOCK + 2 * first);
+            let mut dots = [[_mm256_setzero_si256(); 2]; M];
+            for vector in 0..vectors {
+                let q = [load(q, vector), load(q, 2 * STEPS + vector)];
+                for (r, dots) in dots.iter_mut().enumerate() {
+                    let a = pair(a.add(r * INT_CHUNK), vector);
+                    dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(q[0], a));
+                    dots[1] = _mm256_add_epi32(dots[1], _mm256_madd_epi16(q[1], a));
+                }
+            }
+            let at = |numbers: &[f32], octet| {
+                _mm256_loadu_ps(numbers.as_ptr().add(part * PANEL + octet * OCTET))
+            };
+            for octet in 0..2 {
+                let weight = (at(&codes.d, octet), at(&codes.m, octet));
+                for r in 0..M {
+                    let row = &*tile.a.scales.as_ptr().add(r * (INT_CHUNK / BLOCK) + block);
+                    let total = if HALVES == 2 { row.halves[half] } else { row.sum };
+                    sums[r][octet] =
+                        scaled::<MIN>(dots[r][octet], weight, (row.d, total), sums[r][octet]);
                 }
             }
         }
@@ -74,78 +86,107 @@ unsafe fn unsigned<const M: usize, const RUN: usize, const HALVES: usize>(tile: 
     }
 }
 
-/// Integer dot products of `steps` steps of 4 columns.
+/// Two activations in every lane.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dot_unsigned<const M: usize, const RUN: usize>(
-    q: *const u8,
-    a: *const i8,
-    steps: usize,
-) -> [[__m256i; 2]; M] {
-    let ones = _mm256_set1_epi16(1);
-    let mut dots = [[_mm256_setzero_si256(); 2]; M];
-    // SAFETY: the caller's pointers hold the steps.
-    unsafe {
-        for run in 0..steps / RUN {
-            let mut high = [[_mm256_setzero_si256(); 2]; M];
-            let mut low = high;
-            for step in run * RUN..(run + 1) * RUN {
-                let q0 = _mm256_load_si256(q.add(step * 32).cast());
-                let q1 = _mm256_load_si256(q.add((STEPS + step) * 32).cast());
-                for r in 0..M {
-                    let a = a.add(r * 2 * INT_CHUNK + step * 4);
-                    let h = _mm256_set1_epi32(a.cast::<i32>().read_unaligned());
-                    let l = _mm256_set1_epi32(a.add(INT_CHUNK).cast::<i32>().read_unaligned());
-                    high[r][0] = _mm256_add_epi16(high[r][0], _mm256_maddubs_epi16(q0, h));
-                    high[r][1] = _mm256_add_epi16(high[r][1], _mm256_maddubs_epi16(q1, h));
-                    low[r][0] = _mm256_add_epi16(low[r][0], _mm256_maddubs_epi16(q0, l));
-                    low[r][1] = _mm256_add_epi16(low[r][1], _mm256_maddubs_epi16(q1, l));
-                }
-            }
-            for (r, dots) in dots.iter_mut().enumerate() {
-                for octet in 0..2 {
-                    let h = _mm256_slli_epi32::<8>(_mm256_madd_epi16(high[r][octet], ones));
-                    let wide = _mm256_add_epi32(h, _mm256_madd_epi16(low[r][octet], ones));
-                    dots[octet] = _mm256_add_epi32(dots[octet], wide);
-                }
-            }
-        }
-    }
-    dots
+unsafe fn pair(a: *const i16, vector: usize) -> __m256i {
+    // SAFETY: the caller's pointer holds that pair.
+    _mm256_set1_epi32(unsafe { a.add(2 * vector).cast::<i32>().read_unaligned() })
+}
+
+/// `sum + d_w d_a · dot + m_w · total`, in this order for every kernel.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub fn scaled<const MIN: bool>(
+    dot: __m256i,
+    (d, m): (__m256, __m256),
+    (row_d, total): (f32, f32),
+    sum: __m256,
+) -> __m256 {
+    let d = _mm256_mul_ps(d, _mm256_set1_ps(row_d));
+    let sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), d, sum);
+    if MIN { _mm256_fmadd_ps(m, _mm256_set1_ps(total), sum) } else { sum }
+}
+
+/// See [`PackedRow`].
+///
+/// # Safety
+/// As [`super::super::kernels::Kernels`] says.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn row(row: &PackedRow<'_, IntRows<'_>>) {
+    // SAFETY: passed on.
+    unsafe { at_type!(row.dtype, packed_row(row)) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn signed<const M: usize>(tile: &IntTile<'_>) {
-    let mut sums = [[_mm256_setzero_ps(); 2]; M];
-    // SAFETY: codes and rows hold `blocks` blocks (the caller's promise).
+unsafe fn packed_row<const T: usize>(row: &PackedRow<'_, IntRows<'_>>) {
+    let dtype = QUANTISED[T];
+    let blocks = layout::unit_len(dtype) / BLOCK;
+    let count = row.units.len() / layout::unit_bytes(dtype);
+    assert!(count * blocks * BLOCK <= row.a.q.len() && count * blocks <= row.a.scales.len());
+    let mut sums = [_mm256_setzero_ps(); 2];
+    // SAFETY: whole units, and as many blocks of activations (just checked); prefetching beyond
+    // them reads nothing.
     unsafe {
-        for block in 0..tile.blocks {
-            let q = tile.codes.q.as_ptr().add(block * 2 * STEPS * 64);
-            let a = tile.a.wide.as_ptr().add(block * BLOCK);
-            let mut dots = [[_mm256_setzero_si256(); 2]; M];
-            for step in 0..2 * STEPS {
-                let q0 = _mm256_load_si256(q.add(step * 32).cast());
-                let q1 = _mm256_load_si256(q.add((2 * STEPS + step) * 32).cast());
-                for (r, dots) in dots.iter_mut().enumerate() {
-                    let a = a.add(r * INT_CHUNK + step * 2).cast::<i32>();
-                    let a = _mm256_set1_epi32(a.read_unaligned());
-                    dots[0] = _mm256_add_epi32(dots[0], _mm256_madd_epi16(q0, a));
-                    dots[1] = _mm256_add_epi32(dots[1], _mm256_madd_epi16(q1, a));
+        for index in 0..count {
+            let unit = row.units.as_ptr().add(index * layout::unit_bytes(dtype));
+            for b in 0..blocks {
+                let stride = layout::block_stride(dtype);
+                for line in 0..stride.div_ceil(64) {
+                    let at = unit.wrapping_add(b * stride + AHEAD + 64 * line);
+                    _mm_prefetch::<_MM_HINT_T0>(at.cast());
                 }
+                let block = index * blocks + b;
+                let a = row.a.q.as_ptr().add(block * BLOCK);
+                packed_block::<T>(unit, b, a, &row.a.scales[block], &mut sums);
             }
-            let d = tile.codes.d.as_ptr().add(block * PANEL);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let scale = &*tile.a.scales.as_ptr().add(r * (INT_CHUNK / BLOCK) + block);
-                for octet in 0..2 {
-                    let d = _mm256_loadu_ps(d.add(octet * OCTET));
-                    let d = _mm256_mul_ps(d, _mm256_set1_ps(scale.d));
-                    let dot = _mm256_cvtepi32_ps(dots[r][octet]);
-                    sums[octet] = _mm256_fmadd_ps(dot, d, sums[octet]);
+        }
+        add_to(&row.out, 0, sums);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn packed_block<const T: usize>(
+    unit: *const u8,
+    b: usize,
+    a: *const i16,
+    row: &RowScale,
+    sums: &mut [__m256; 2],
+) {
+    let dtype = QUANTISED[T];
+    let mut dots = [[_mm256_setzero_si256(); 2]; 2];
+    // SAFETY: the caller's pointers hold the block.
+    unsafe {
+        let octets = unit.add(layout::codes_offset(dtype, b));
+        for j in 0..STEPS / 2 {
+            let a: [__m256i; 4] =
+                [2 * j, 2 * j + 1, STEPS + 2 * j, STEPS + 2 * j + 1].map(|v| pair(a, v));
+            for (octet, dots) in dots.iter_mut().enumerate() {
+                let q = quad::<T>(octets.add(octet * layout::octet_bytes(dtype)), j);
+                for (half, dot) in dots.iter_mut().enumerate() {
+                    *dot = _mm256_add_epi32(*dot, _mm256_madd_epi16(q[2 * half], a[2 * half]));
+                    let odd = _mm256_madd_epi16(q[2 * half + 1], a[2 * half + 1]);
+                    *dot = _mm256_add_epi32(*dot, odd);
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            add_to(&tile.out, r, *sums);
+        for (octet, sum) in sums.iter_mut().enumerate() {
+            let dots = dots[octet];
+            if layout::scales_per_block(dtype) == 2 {
+                for half in 0..2 {
+                    let weight = scale::<T>(unit, b, half, octet);
+                    *sum = scaled::<true>(dots[half], weight, (row.d, row.halves[half]), *sum);
+                }
+                continue;
+            }
+            let weight = scale::<T>(unit, b, 0, octet);
+            let (dot, scales) = (_mm256_add_epi32(dots[0], dots[1]), (row.d, row.sum));
+            *sum = if layout::code_bits(dtype) == 8 {
+                scaled::<false>(dot, weight, scales, *sum)
+            } else {
+                scaled::<true>(dot, weight, scales, *sum)
+            };
         }
     }
 }

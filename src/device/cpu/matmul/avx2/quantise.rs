@@ -1,8 +1,8 @@
-//! Quantising activations to 16 bits in blocks of 32.
+//! Quantising activations to 16 or 8 bits in blocks of 32.
 
 use std::arch::x86_64::*;
 
-use crate::device::cpu::matmul::kernels::{INT_CHUNK, RowScale};
+use crate::device::cpu::matmul::kernels::{BYTE_MAX, RowScale, WIDE_MAX};
 use crate::device::cpu::matmul::layout::BLOCK;
 use crate::device::cpu::matmul::scalar::{block_scale, row_scale};
 
@@ -11,53 +11,66 @@ use crate::device::cpu::matmul::scalar::{block_scale, row_scale};
 /// # Safety
 /// As [`super::super::kernels::Kernels`] says.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn quantise(x: &[f32], bytes: &mut [i8], wide: &mut [i16], scales: &mut [RowScale]) {
+pub unsafe fn quantise(x: &[f32], out: &mut [i16], scales: &mut [RowScale]) {
     let blocks = x.len() / BLOCK;
-    assert!(bytes.len() >= INT_CHUNK + blocks * BLOCK && scales.len() >= blocks);
-    assert!(wide.is_empty() || wide.len() >= blocks * BLOCK);
+    assert!(out.len() >= blocks * BLOCK && scales.len() >= blocks);
     for (b, scale) in scales[..blocks].iter_mut().enumerate() {
-        // SAFETY: block b is inside `x`, both halves of `bytes`, and `wide` (just checked).
+        // SAFETY: block b is inside `x` and `out` (just checked).
+        unsafe { block(x.as_ptr().add(b * BLOCK), out.as_mut_ptr().add(b * BLOCK), scale) };
+    }
+}
+
+/// The same to bytes; see the kernel table.
+///
+/// # Safety
+/// As [`super::super::kernels::Kernels`] says.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn quantise_bytes(x: &[f32], out: &mut [i8], scales: &mut [RowScale]) {
+    let blocks = x.len() / BLOCK;
+    assert!(out.len() >= blocks * BLOCK && scales.len() >= blocks);
+    // The order of 4-byte groups after packing within 128-bit lanes twice.
+    let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (b, scale) in scales[..blocks].iter_mut().enumerate() {
+        // SAFETY: block b is inside `x` and `out` (just checked).
         unsafe {
-            let q = block(x.as_ptr().add(b * BLOCK), bytes.as_mut_ptr().add(b * BLOCK), scale);
-            if !wide.is_empty() {
-                let to = wide.as_mut_ptr().add(b * BLOCK).cast::<__m256i>();
-                _mm256_storeu_si256(to, q[0]);
-                _mm256_storeu_si256(to.add(1), q[1]);
-            }
+            let q = rounded(x.as_ptr().add(b * BLOCK), BYTE_MAX, scale);
+            let low = _mm256_packs_epi32(q[0], q[1]);
+            let v = _mm256_packs_epi16(low, _mm256_packs_epi32(q[2], q[3]));
+            let v = _mm256_permutevar8x32_epi32(v, order);
+            _mm256_storeu_si256(out.as_mut_ptr().add(b * BLOCK).cast(), v);
         }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn block(x: *const f32, to: *mut i8, scale: &mut RowScale) -> [__m256i; 2] {
-    // SAFETY: the caller's pointers hold a block.
-    let x: [__m256; 4] = unsafe {
-        [
-            _mm256_loadu_ps(x),
-            _mm256_loadu_ps(x.add(8)),
-            _mm256_loadu_ps(x.add(16)),
-            _mm256_loadu_ps(x.add(24)),
-        ]
-    };
-    let (d, inverse) = block_scale(max_magnitude(x));
+unsafe fn block(x: *const f32, to: *mut i16, scale: &mut RowScale) {
+    // SAFETY: passed on.
+    let q = unsafe { rounded(x, WIDE_MAX, scale) };
+    for (i, pair) in q.chunks_exact(2).enumerate() {
+        // Packing works within 128-bit lanes; the permutation puts the groups of 4 in order, the
+        // shuffles the even columns of each before the odd ones.
+        let packed = _mm256_packs_epi32(pair[0], pair[1]);
+        let v = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+        let v = _mm256_shufflelo_epi16::<0b11_01_10_00>(v);
+        let v = _mm256_shufflehi_epi16::<0b11_01_10_00>(v);
+        // SAFETY: the caller's pointers hold a block.
+        unsafe { _mm256_storeu_si256(to.add(16 * i).cast(), v) };
+    }
+}
+
+/// A block as integers, its largest magnitude as `most`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn rounded(x: *const f32, most: f32, scale: &mut RowScale) -> [__m256i; 4] {
+    // SAFETY: the caller's pointer holds a block.
+    let x = [0, 1, 2, 3].map(|i| unsafe { _mm256_loadu_ps(x.add(8 * i)) });
+    let (d, inverse) = block_scale(max_magnitude(x), most);
     let inverse = _mm256_set1_ps(inverse);
     let q = x.map(|v| _mm256_cvtps_epi32(_mm256_mul_ps(v, inverse)));
-    // Packing works within 128-bit lanes; the permutation puts the groups of 4 back in order.
-    let in_order = |a, b| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(a, b));
-    let wide = [in_order(q[0], q[1]), in_order(q[2], q[3])];
-    let high = wide.map(|v| _mm256_srai_epi16::<8>(_mm256_add_epi16(v, _mm256_set1_epi16(128))));
-    let low = [0, 1].map(|i| _mm256_sub_epi16(wide[i], _mm256_slli_epi16::<8>(high[i])));
-    let pack =
-        |v: [__m256i; 2]| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi16(v[0], v[1]));
-    // SAFETY: as above; the low bytes stand `INT_CHUNK` after the high ones.
-    unsafe {
-        _mm256_storeu_si256(to.cast(), pack(high));
-        _mm256_storeu_si256(to.add(INT_CHUNK).cast(), pack(low));
-    }
     let sums = [_mm256_add_epi32(q[0], q[1]), _mm256_add_epi32(q[2], q[3])].map(|v| sum(v));
     *scale = row_scale(d, sums);
-    wide
+    q
 }
 
 /// Bits of the largest magnitude; magnitudes order as their bits do, NaN last.
