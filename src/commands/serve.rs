@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Run, load, out};
 use crate::bench::ceilings::store;
+use crate::engine::overlap::Mode;
 use crate::engine::service::ServiceOptions;
 use crate::error::{Error, Result};
 use crate::http::Limits;
@@ -93,6 +94,10 @@ with_model_flags! {
             from_str_fn(super::values::whole::<1, 65536>))]
         pub logit_rows: usize,
 
+        /// handle a step's results before the next step begins, not while it runs
+        #[argh(switch)]
+        pub disable_overlap_schedule: bool,
+
         /// another folder that profiles may be written below, a list (default: only
         /// PACER_PROFILER_DIR, else SGLANG_TORCH_PROFILER_DIR, else the temporary folder)
         #[argh(option, arg_name = "PATH")]
@@ -132,6 +137,9 @@ impl Run for Serve {
         engine.max_queued = self.max_queued_requests;
         engine.max_queued_tokens = self.max_queued_tokens;
         engine.logit_rows = Some(self.logit_rows);
+        if self.disable_overlap_schedule {
+            engine.overlap = Mode::Off;
+        }
         let service = ServiceOptions {
             max_choices: self.max_queued_requests,
             max_tokens: self.max_queued_tokens,
@@ -251,6 +259,7 @@ impl Serve {
             "shutdown_timeout": self.shutdown_timeout,
             "watchdog_timeout": self.watchdog_timeout,
             "disable_radix_cache": self.disable_radix_cache,
+            "disable_overlap_schedule": self.disable_overlap_schedule,
             "schedule_policy": self.schedule_policy.name(),
             "random_seed": self.random_seed,
             "enable_metrics": true,

@@ -24,11 +24,15 @@ pub enum Fault {
     Panic,
 }
 
-/// Where a fault strikes. Steps and page copies count from 1, each kind for itself.
+/// Where a fault strikes. All count from 1, each kind for itself; the last three are seams of the
+/// engine, where only a panic makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     Step(u64),
     Copy(u64),
+    Sampler(u64),
+    Grammar(u64),
+    Text(u64),
 }
 
 /// The faults to come, shared with the test that plans them.
@@ -38,6 +42,7 @@ pub struct Faults {
     steps: Arc<AtomicU64>,
     copies: Arc<AtomicU64>,
     lost: Arc<AtomicU64>,
+    seams: Arc<[AtomicU64; 3]>,
 }
 
 impl Faults {
@@ -58,6 +63,22 @@ impl Faults {
     /// Page copies that were begun.
     pub fn copies(&self) -> u64 {
         self.copies.load(Ordering::SeqCst)
+    }
+
+    /// Passes one of the engine's seams.
+    ///
+    /// # Panics
+    /// If that was planned.
+    pub fn count(&self, seam: fn(u64) -> Place) {
+        let at = match seam(0) {
+            Place::Step(_) | Place::Copy(_) => return,
+            Place::Sampler(_) => 0,
+            Place::Grammar(_) => 1,
+            Place::Text(_) => 2,
+        };
+        let number = self.seams[at].fetch_add(1, Ordering::SeqCst) + 1;
+        // Other faults are those of a device.
+        let _ = self.strike(seam(number));
     }
 
     fn strike(&self, place: Place) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::types::TokenId;
 
 use super::logprobs::TokenLogprob;
 use super::params::SamplingParams;
-use super::request::{FinishReason, GenerateRequest, LogprobOptions};
+use super::request::{FinishReason, GenerateRequest, LogprobOptions, Started};
 use super::sampler::SamplerState;
 
 /// Stop expressions are searched in this many of the last bytes of text.
@@ -34,6 +34,13 @@ pub struct Choice {
     /// Tokens that end it: of the model, unless ignored, and of the request.
     pub ends: Arc<[TokenId]>,
     pub constraint: Option<Constraint>,
+    /// The last step that was planned before it came: results of steps up to this one belong to
+    /// an older request of the same id.
+    pub born: u64,
+    /// When it first ran, until that is told.
+    pub started: Option<Started>,
+    /// Why it cannot go on, if a part of its prompt already made that certain.
+    pub stuck: Option<String>,
     text: Option<TextState>,
     generated: usize,
 }
@@ -74,6 +81,9 @@ impl Choice {
             prompt_logprobs: Vec::new(),
             ends: Arc::clone(&shared.ends),
             constraint: None,
+            born: 0,
+            started: None,
+            stuck: None,
             text,
             generated: 0,
         })
@@ -104,6 +114,15 @@ impl Choice {
             Err(why) => accepted.finish = Some(FinishReason::Failed(why)),
         }
         accepted
+    }
+
+    /// Finds out early what may come next: the step after needs it, and this is not waited for.
+    pub fn prepare_mask(&mut self) {
+        let most = self.params.max_new_tokens.unwrap_or(usize::MAX);
+        if let Some(constraint) = self.constraint.as_mut().filter(|_| self.generated < most) {
+            // A grammar that cannot go on says so again when it is asked for its next token.
+            let _ = constraint.mask();
+        }
     }
 
     fn accept_text(&mut self, token: TokenId, may_stop: bool) -> Accepted {

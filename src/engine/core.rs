@@ -3,18 +3,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::device::faulty::Faults;
 use crate::device::{Batch, Device, DeviceInfo, Limits, Loaded, Span};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::profile::nvtx;
 use crate::profile::recorder::{Ranges, Recorder};
 use crate::scheduler::{self, Request, Scheduler};
 use crate::text::grammar::Constraint;
+use crate::text::guard::guarded;
 use crate::types::TokenId;
 
 use super::choice::{Choice, Shared};
 use super::describe::Described;
 use super::model::Model;
 use super::options::EngineOptions;
+use super::overlap::{Mode, Overlap};
 use super::params::SamplingParams;
 use super::ranges::LayerRanges;
 use super::request::{FinishReason, GenerateRequest, Update};
@@ -24,9 +27,16 @@ use super::step::{Buffers, StepStats};
 /// A model on a device with its scheduler. Single-threaded: whoever owns it steps it.
 pub struct Engine {
     pub model: Model,
+    /// The recorder of the thread that runs steps; while one runs elsewhere, [`aside`](Self::aside).
     pub recorder: Recorder,
+    /// Records what this thread does while the device runs a step on its own thread.
+    pub aside: Recorder,
+    /// Faults that a test plants in samplers, grammars and detokenisers.
+    #[doc(hidden)]
+    pub faults: Option<Faults>,
     device: DeviceInfo,
     limits: Limits,
+    /// While a step runs on the device's thread both are there, and stand-ins here.
     pub(super) loaded: Box<dyn Loaded>,
     pub(super) scheduler: Scheduler,
     seed: u64,
@@ -36,6 +46,8 @@ pub struct Engine {
     pub(super) last: StepStats,
     /// NVTX ranges, while no step runs.
     pub(super) ranges: Option<Box<dyn Ranges>>,
+    pub(super) overlap: Option<Overlap>,
+    mode: Mode,
 }
 
 impl Engine {
@@ -64,6 +76,8 @@ impl Engine {
         Ok(Engine {
             model,
             recorder: Recorder::off(),
+            aside: Recorder::off(),
+            faults: None,
             device: device.info(),
             limits,
             loaded,
@@ -74,11 +88,18 @@ impl Engine {
             buffers: Buffers::default(),
             last: StepStats::default(),
             ranges,
+            overlap: None,
+            mode: options.overlap,
         })
     }
 
     pub fn device(&self) -> &DeviceInfo {
         &self.device
+    }
+
+    /// Whether steps are to be overlapped by whoever can.
+    pub fn overlap_mode(&self) -> Mode {
+        self.mode
     }
 
     pub fn limits(&self) -> &Limits {
@@ -109,24 +130,10 @@ impl Engine {
     /// A parameter or token id out of range (`Usage`); a request that can never fit (`Limit`) or
     /// that the queue has no room for now (`Busy`).
     pub fn submit(&mut self, request: &GenerateRequest) -> Result<()> {
-        let vocab = self.model.config.vocab_size;
-        request.params.validate(vocab)?;
-        if let Some(id) = request.prompt.iter().find(|id| **id as usize >= vocab) {
-            let message = format!("token id {id} is outside the vocabulary of {vocab}");
-            return Err(Error::usage(message));
-        }
-        let tokenizer = self.model.tokenizer.clone();
-        let shared = Shared::new(request, tokenizer, &self.model.config.eos_ids)?;
-        // Requests without a seed draw from streams of their own, by order of arrival.
-        let seed = self.seed ^ self.submitted.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let constraint = self.constraint(&request.params)?;
-        let choices = (0..request.params.n as u32)
-            .map(|choice| {
-                let mut made = Choice::new(request, &shared, choice, seed)?;
-                made.constraint = constraint.as_ref().map(Constraint::fork);
-                Ok(made)
-            })
-            .collect::<Result<Vec<_>>>()?;
+        // Nothing is changed before all of the request has been made.
+        let choices = guarded(|| self.choices_of(request)).unwrap_or_else(|what| {
+            Err(Error::new(Kind::Device, format!("making the request {what}")))
+        })?;
         let room = self.model.context.saturating_sub(request.prompt.len());
         let wanted = Request {
             id: request.id,
@@ -144,6 +151,28 @@ impl Engine {
         let key = |n: usize| (request.id, n as u32);
         self.choices.extend(choices.into_iter().enumerate().map(|(n, c)| (key(n), c)));
         Ok(())
+    }
+
+    fn choices_of(&self, request: &GenerateRequest) -> Result<Vec<Choice>> {
+        let vocab = self.model.config.vocab_size;
+        request.params.validate(vocab)?;
+        if let Some(id) = request.prompt.iter().find(|id| **id as usize >= vocab) {
+            let message = format!("token id {id} is outside the vocabulary of {vocab}");
+            return Err(Error::usage(message));
+        }
+        let tokenizer = self.model.tokenizer.clone();
+        let shared = Shared::new(request, tokenizer, &self.model.config.eos_ids)?;
+        // Requests without a seed draw from streams of their own, by order of arrival.
+        let seed = self.seed ^ self.submitted.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let constraint = self.constraint(&request.params)?;
+        (0..request.params.n as u32)
+            .map(|choice| {
+                let mut made = Choice::new(request, &shared, choice, seed)?;
+                made.constraint = constraint.as_ref().map(Constraint::fork);
+                made.born = self.scheduler.last_step();
+                Ok(made)
+            })
+            .collect()
     }
 
     /// The constraint that the parameters ask for. A server has compiled it elsewhere, so that it

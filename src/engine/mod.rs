@@ -4,6 +4,8 @@
 //! - [`core`]: [`Engine`] itself. - [`request`]: what goes in and comes out.
 //! - [`params`], [`sampler`], [`philox`], [`logprobs`]: how a token is chosen and scored.
 //! - [`choice`]: a running continuation: text, stop strings, end. - [`step`]: one step.
+//! - [`overlap`], [`device_thread`]: the next step runs while a step's results are handled.
+//! - [`outcome`]: from logits to news.
 //! - [`service`]: the engine on a thread of its own, behind two bounded queues.
 //! - [`trace`], [`describe`]: what the profiler is told of steps and of the model.
 
@@ -12,10 +14,13 @@ pub mod collect;
 pub mod core;
 pub mod default_model;
 pub mod describe;
+mod device_thread;
 pub mod locate;
 pub mod logprobs;
 pub mod model;
 pub mod options;
+mod outcome;
+pub mod overlap;
 pub mod params;
 pub mod ranges;
 pub use crate::device::philox;

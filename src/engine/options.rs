@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::overlap::Mode;
 use crate::scheduler::Policy;
 use crate::types::Dtype;
 
@@ -56,6 +57,8 @@ pub struct EngineOptions {
     /// Most choices that wait to run for the first time, and most prompt tokens of these.
     pub max_queued: usize,
     pub max_queued_tokens: usize,
+    /// Whether a step's results are handled while the next one runs.
+    pub overlap: Mode,
     /// For tests: every so many steps the youngest running choice is preempted; 0 never.
     pub preempt_every: u64,
     /// Seed of requests that bring none.
@@ -79,6 +82,7 @@ impl Default for EngineOptions {
             logit_rows: None,
             max_queued: 4096,
             max_queued_tokens: 1 << 24,
+            overlap: Mode::Auto,
             preempt_every: 0,
             seed: 0,
             nvtx: false,

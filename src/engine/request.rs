@@ -1,6 +1,7 @@
 //! What goes into an engine and what comes out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::scheduler::End;
 use crate::types::TokenId;
@@ -50,11 +51,22 @@ pub struct Finished {
     pub usage: End,
 }
 
+/// A choice ran for the first time: its waiting is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Started {
+    /// When its first step was planned.
+    pub at: Instant,
+    /// Prompt tokens that the prefix cache or another choice had computed.
+    pub cached_tokens: usize,
+}
+
 /// News of one choice of one request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
     pub id: u64,
     pub choice: u32,
+    /// In its first news, if it ran at all.
+    pub started: Option<Started>,
     /// A new token, with its log-probability if asked for.
     pub token: Option<TokenId>,
     pub logprob: Option<TokenLogprob>,

@@ -1,28 +1,34 @@
-//! One step of the engine: plan, run on the device, sample, commit, say what happened.
+//! One step of the engine: plan, run on the device, sample, commit, say what happened. The plain
+//! loop, one after the other; [`overlap`](super::overlap) does the same with the next step running.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::device::{Batch, Span};
+use crate::device::{Batch, Loaded, Span};
 use crate::error::{Error, Kind, Result};
 use crate::profile::describe::Composition;
-use crate::scheduler::{self, Event, Finish, Output, Step};
+use crate::profile::recorder::Recorder;
+use crate::scheduler::{Event, Output, Step};
 use crate::types::TokenId;
 
-use super::choice::Choice;
 use super::core::Engine;
-use super::logprobs::token_logprob;
+use super::outcome::Pick;
 use super::ranges::LayerRanges;
-use super::request::{FinishReason, Finished, Update};
-use super::sampler::{Bans, SamplerScratch};
+use super::request::{FinishReason, Update};
+use super::sampler::SamplerScratch;
 use super::trace;
-use crate::text::grammar::Constraint;
 
 /// Reused by every step.
 #[derive(Default)]
 pub(super) struct Buffers {
+    /// When the step was planned.
+    pub begun: Option<Instant>,
     pub step: Step,
     pub spans: Vec<Span>,
+    pub picks: Vec<Pick>,
+    /// The picked tokens, by sample.
+    pub tokens: Vec<TokenId>,
+    /// Rows of logits whose log-probabilities are still to be computed.
+    pub rows: Vec<f32>,
     pub outputs: Vec<Output>,
     pub news: Vec<Update>,
     pub events: Vec<Event>,
@@ -44,10 +50,14 @@ pub struct StepStats {
     pub device: Duration,
     /// All of the step, planning to delivery.
     pub total: Duration,
+    /// Turning its tokens into text, ends and updates.
+    pub settle: Duration,
+    /// How much of the step before was settled while this one was on the device.
+    pub hidden: Duration,
 }
 
 impl StepStats {
-    fn of(step: &Step) -> Self {
+    pub(super) fn of(step: &Step) -> Self {
         StepStats {
             number: step.number,
             sequences: step.sequences.len(),
@@ -77,6 +87,7 @@ impl Engine {
         self.end_range();
         let ran = if planned {
             self.last = StepStats::of(&buffers.step);
+            buffers.begun = Some(begin);
             trace::begin(&mut self.recorder, &buffers.step, begun_ns);
             self.step_range(&buffers.step);
             let ran = self.run(&mut buffers, updates).map(|()| true);
@@ -91,20 +102,20 @@ impl Engine {
         ran
     }
 
-    fn range(&mut self, text: &str) {
+    pub(super) fn range(&mut self, text: &str) {
         if let Some(ranges) = &mut self.ranges {
             ranges.push(text);
         }
     }
 
-    fn end_range(&mut self) {
+    pub(super) fn end_range(&mut self) {
         if let Some(ranges) = &mut self.ranges {
             ranges.pop();
         }
     }
 
     /// Begins the range of a step, and tells the ranges inside it their batch.
-    fn step_range(&mut self, step: &Step) {
+    pub(super) fn step_range(&mut self, step: &Step) {
         let Some(ranges) = &mut self.ranges else { return };
         ranges.push(&trace::step_name(step));
         if let Some(layers) = ranges.as_any().downcast_mut::<LayerRanges>() {
@@ -117,233 +128,74 @@ impl Engine {
 
     fn run(&mut self, b: &mut Buffers, updates: &mut Vec<Update>) -> Result<()> {
         let begin = Instant::now();
-        let computed = self.compute(b);
+        // The recorder may have been exchanged since the last step.
+        self.recorder.ranges = self.ranges.take();
+        let computed = compute(self.loaded.as_mut(), &mut self.recorder, &b.step, &mut b.spans);
+        self.ranges = self.recorder.ranges.take();
         self.last.device = begin.elapsed();
         if let Err(error) = computed {
-            let lost = error.kind == Kind::DeviceLost;
-            self.scheduler.fail(b.step.number, lost, &mut b.events).map_err(broken)?;
-            let reason = FinishReason::Failed(error.message.clone());
-            self.report_as(&mut b.events, updates, &reason);
-            return Err(error);
+            return Err(self.failed(b, error, updates));
         }
         let (number, start) = (b.step.number as u32, self.recorder.now());
         self.range("sample");
-        self.sample(b);
+        self.pick(b);
         self.end_range();
-        self.recorder.since(trace::Kind::Sample, number, b.outputs.len() as u64, start);
-        let start = self.recorder.now();
+        self.recorder.since(trace::Kind::Sample, number, b.tokens.len() as u64, start);
+        let (begin, start) = (Instant::now(), self.recorder.now());
         self.range("scheduler.commit");
-        let committed = self.scheduler.commit(b.step.number, &b.outputs, &mut b.events);
-        if committed.is_ok() {
-            self.deliver(b, updates);
-        }
+        let settled = self.settle(b, updates);
         self.end_range();
-        committed.map_err(broken)?;
+        settled?;
+        self.last.settle = begin.elapsed();
         self.recorder.since(trace::Kind::Commit, number, 0, start);
         Ok(())
     }
 
-    /// Runs the step's copies and rows on the device.
-    fn compute(&mut self, b: &mut Buffers) -> Result<()> {
-        let start = self.recorder.now();
-        for copy in &b.step.copies {
-            self.loaded.copy_page(copy.from, copy.to, copy.tokens)?;
-        }
-        if let copies @ 1.. = b.step.copies.len() {
-            let number = b.step.number as u32;
-            self.recorder.since(trace::Kind::Copy, number, copies as u64, start);
-        }
-        b.spans.clear();
-        b.spans.extend(b.step.sequences.iter().map(|s| Span {
-            start: s.start,
-            len: s.len,
-            past: s.past,
-            pages_start: s.pages_start,
-        }));
-        self.recorder.step = b.step.number;
-        let batch = Batch {
-            tokens: &b.step.tokens,
-            spans: &b.spans,
-            pages: &b.step.pages,
-            logit_rows: &b.step.logit_rows,
-        };
-        // The recorder may have been exchanged since the last step.
-        self.recorder.ranges = self.ranges.take();
-        let ran = self.loaded.step(&batch, &mut self.recorder);
-        self.ranges = self.recorder.ranges.take();
-        ran
-    }
-
-    /// Samples a token for each sequence that wants one, and collects prompt log-probabilities.
-    fn sample(&mut self, b: &mut Buffers) {
-        b.outputs.clear();
-        b.news.clear();
-        let vocab = self.model.config.vocab_size;
-        let logits = self.loaded.logits();
-        let row = |index: usize| &logits[index * vocab..(index + 1) * vocab];
-        for sequence in &b.step.sequences {
-            let Some(choice) = self.choices.get_mut(&(sequence.id, sequence.choice)) else {
-                b.outputs.extend(sequence.sample.map(|_| Output { token: 0, finish: None }));
-                continue;
-            };
-            let rows = sequence.logits_start..sequence.logits_start + sequence.logits;
-            let first = sequence.past + sequence.len - sequence.logits;
-            for (position, index) in (first..).zip(rows.clone()) {
-                choice.prompt_row(position, row(index));
-            }
-            if sequence.sample.is_none() || rows.is_empty() {
-                continue;
-            }
-            let (update, output) = choice.next(sequence.id, row(rows.end - 1), &mut b.scratch);
-            b.outputs.push(output);
-            b.news.push(update);
-        }
-    }
-
-    /// Joins what was sampled with what the scheduler says of it.
-    fn deliver(&mut self, b: &mut Buffers, updates: &mut Vec<Update>) {
-        let mut news: HashMap<(u64, u32), Update> =
-            b.news.drain(..).map(|u| ((u.id, u.choice), u)).collect();
-        for event in b.events.drain(..) {
-            let update = news.remove(&(event.id, event.choice));
-            let mut update = update.unwrap_or_else(|| silent(&event));
-            self.close(&event, &mut update, None);
-            updates.push(update);
-        }
-    }
-
-    pub(super) fn report(&mut self, events: &mut Vec<Event>, updates: &mut Vec<Update>) {
-        for event in events.drain(..) {
-            let mut update = silent(&event);
-            self.close(&event, &mut update, None);
-            updates.push(update);
-        }
-    }
-
-    pub(super) fn report_as(
+    /// The step did not work: its requests end. Gives what to report.
+    pub(super) fn failed(
         &mut self,
-        events: &mut Vec<Event>,
-        out: &mut Vec<Update>,
-        why: &FinishReason,
-    ) {
-        for event in events.drain(..) {
-            let mut update = silent(&event);
-            self.close(&event, &mut update, Some(why));
-            out.push(update);
+        b: &mut Buffers,
+        error: Error,
+        updates: &mut Vec<Update>,
+    ) -> Error {
+        let lost = error.kind == Kind::DeviceLost;
+        if let Err(e) = self.scheduler.fail(b.step.number, lost, &mut b.events) {
+            return broken(e);
         }
-    }
-
-    /// Writes the end of a choice into its update and forgets the choice.
-    fn close(&mut self, event: &Event, update: &mut Update, why: Option<&FinishReason>) {
-        let Some(mut usage) = event.end else { return };
-        // A choice that got stuck in its grammar has no last token, whatever was counted.
-        usage.output_tokens -= usize::from(event.token.is_some() && update.token.is_none());
-        let found = update.finished.take().map(|f| f.reason);
-        let reason = match (usage.reason, found) {
-            (Finish::Stop, Some(reason)) => reason,
-            (Finish::Stop | Finish::Length, _) => FinishReason::Length,
-            (Finish::Cancelled, _) => why.cloned().unwrap_or(FinishReason::Cancelled),
-            (Finish::Failed, found) => {
-                let unnamed = || FinishReason::Failed("the step failed".into());
-                why.cloned().or(found).unwrap_or_else(unnamed)
-            }
-        };
-        if let Some(mut choice) = self.choices.remove(&(event.id, event.choice)) {
-            if reason == FinishReason::Length {
-                update.text.push_str(&choice.rest());
-            }
-            let scored = std::mem::take(&mut choice.prompt_logprobs);
-            if choice.logprobs.prompt_start.is_some() && update.prompt_logprobs.is_none() {
-                // Nothing was generated, so no token brought them along.
-                update.prompt_logprobs = (!scored.is_empty()).then_some(scored);
-            }
-        }
-        update.finished = Some(Finished { reason, usage });
+        let reason = FinishReason::Failed(error.message.clone());
+        self.report_as(&mut b.events, updates, &reason);
+        error
     }
 }
 
-impl Choice {
-    /// Scores the prompt token that `row`, at `position`, predicts.
-    fn prompt_row(&mut self, position: usize, row: &[f32]) {
-        let wanted = self.logprobs.prompt_start.is_some_and(|start| position >= start);
-        if let (true, Some(&token)) = (wanted, self.prompt.get(position + 1)) {
-            // After a preemption rows come again; each position is scored once.
-            let start = self.logprobs.prompt_start.unwrap_or(0);
-            if position - start == self.prompt_logprobs.len() {
-                self.prompt_logprobs.push(token_logprob(row, token, self.logprobs.top));
-            }
-        }
+/// Runs the step's copies and rows on the device.
+pub(super) fn compute(
+    loaded: &mut dyn Loaded,
+    recorder: &mut Recorder,
+    step: &Step,
+    spans: &mut Vec<Span>,
+) -> Result<()> {
+    let start = recorder.now();
+    for copy in &step.copies {
+        loaded.copy_page(copy.from, copy.to, copy.tokens)?;
     }
-
-    /// Samples from `row` and says what to tell the client and the scheduler.
-    fn next(&mut self, id: u64, row: &[f32], scratch: &mut SamplerScratch) -> (Update, Output) {
-        let token = match self.choose(row, scratch) {
-            Ok(token) => token,
-            Err(why) => return self.stuck(id, why),
-        };
-        let wanted = self.logprobs.output;
-        let logprob = wanted.then(|| token_logprob(row, token, self.logprobs.top));
-        let accepted = self.accept(token);
-        let finish = accepted.finish.as_ref().map(|reason| match reason {
-            FinishReason::Failed(_) => Finish::Failed,
-            _ => Finish::Stop,
-        });
-        let scored = std::mem::take(&mut self.prompt_logprobs);
-        let update = Update {
-            id,
-            choice: self.key.1,
-            token: Some(token),
-            logprob,
-            text: accepted.text,
-            prompt_logprobs: (!scored.is_empty()).then_some(scored),
-            finished: accepted.finish.map(|reason| Finished { reason, usage: UNKNOWN }),
-        };
-        (update, Output { token, finish })
+    if let copies @ 1.. = step.copies.len() {
+        recorder.since(trace::Kind::Copy, step.number as u32, copies as u64, start);
     }
-
-    fn choose(
-        &mut self,
-        row: &[f32],
-        scratch: &mut SamplerScratch,
-    ) -> std::result::Result<TokenId, String> {
-        let allowed = self.constraint.as_mut().map(Constraint::mask).transpose()?;
-        let bans = Bans { ends: &self.ends, allowed };
-        Ok(self.sampler.sample(row, &self.params, self.key, &bans, scratch))
-    }
-
-    /// The end of a choice whose grammar cannot go on.
-    fn stuck(&self, id: u64, why: String) -> (Update, Output) {
-        let event = Event { id, choice: self.key.1, token: None, end: None };
-        let reason = FinishReason::Failed(why);
-        let finished = Some(Finished { reason, usage: UNKNOWN });
-        let output = Output { token: 0, finish: Some(Finish::Failed) };
-        (Update { finished, ..silent(&event) }, output)
-    }
+    spans.clear();
+    spans.extend(step.sequences.iter().map(|s| Span {
+        start: s.start,
+        len: s.len,
+        past: s.past,
+        pages_start: s.pages_start,
+    }));
+    recorder.step = step.number;
+    let batch =
+        Batch { tokens: &step.tokens, spans, pages: &step.pages, logit_rows: &step.logit_rows };
+    loaded.step(&batch, recorder)
 }
-
-/// Stands in an update until the scheduler says what was used.
-const UNKNOWN: scheduler::End = scheduler::End {
-    reason: Finish::Stop,
-    prompt_tokens: 0,
-    cached_tokens: 0,
-    output_tokens: 0,
-    preemptions: 0,
-};
 
 /// The books of engine and scheduler disagree: nothing that follows can be trusted.
-fn broken(error: Error) -> Error {
+pub(super) fn broken(error: Error) -> Error {
     Error::new(Kind::DeviceLost, format!("{}; this is a bug in Pacer", error.message))
-}
-
-/// An update without a token.
-fn silent(event: &Event) -> Update {
-    Update {
-        id: event.id,
-        choice: event.choice,
-        token: event.token,
-        logprob: None,
-        text: String::new(),
-        prompt_logprobs: None,
-        finished: None,
-    }
 }

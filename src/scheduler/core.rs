@@ -220,6 +220,11 @@ impl Scheduler {
         }
     }
 
+    /// The number of the last step that was planned; 0 before the first.
+    pub fn last_step(&self) -> u64 {
+        self.last_step
+    }
+
     /// Nothing is live and nothing in flight.
     pub fn idle(&self) -> bool {
         self.sequences.count() == 0 && self.in_flight.is_empty()

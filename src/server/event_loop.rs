@@ -155,6 +155,7 @@ impl Server {
             let mut engine = build()?;
             if let Some(profiler) = &settings.profiler {
                 engine.recorder = profiler.recorder(Source::Engine, ENGINE_RECORDS);
+                engine.aside = profiler.recorder(Source::Other, LOOP_RECORDS);
                 profiler.describe(Arc::new(engine.described()), settings.ceiling.clone());
             }
             // Nobody else sets it.

@@ -110,6 +110,11 @@ fn own_engine(page: &mut Page, context: &Context, stats: &Stats) {
     }
     page.histogram("pacer_step_seconds", "Whole steps.", &stats.step);
     page.histogram("pacer_device_step_seconds", "The device's part.", &stats.device_step);
+    let (settle, hidden) = (now.settle_total.as_secs_f64(), now.hidden_total.as_secs_f64());
+    let what = "Time that results of steps were turned into text and updates.";
+    page.one("pacer_settle_seconds_total", counter, what, settle);
+    let what = "How much of that the device spent on the next step, so that nobody waited.";
+    page.one("pacer_settle_hidden_seconds_total", counter, what, hidden);
     let preemptions = "Choices that had to give up their pages.";
     page.one("pacer_preemptions_total", counter, preemptions, now.preemptions_total);
     let prefilled = now.prefill_tokens_total;

@@ -18,7 +18,7 @@ thread_local! {
 /// Runs `work`; a panic in it becomes its message. Nothing is printed.
 ///
 /// What `work` changed must not be used after an `Err`.
-pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     quiet_guarded_panics();
     let before = GUARDED.replace(true);
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
@@ -57,7 +57,7 @@ fn message_of(panic: &(dyn Any + Send)) -> String {
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message");
-    format!("the tokenizers library panicked: {text}")
+    format!("panicked: {text}")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod decoder;
 pub mod detokenizer;
 mod gguf;
 pub mod grammar;
-mod guard;
+pub mod guard;
 mod pre_tokenizer;
 mod python;
 mod special;

@@ -34,6 +34,21 @@ done < <(sed -n 's/^\$ \(curl .*\)/\1/p' README.md)
 [ "$count" -ge 20 ] || { echo "README has $count curl lines"; exit 1; }
 echo "curl: $count lines of README answered"
 
+# What a stream's first event already says.
+python3 - $port <<'PY'
+import json, sys, urllib.request
+ids = list(range(1000, 1064))
+body = {"input_ids": ids, "stream": True, "sampling_params": {"max_new_tokens": 4}}
+for cached in (0, 48):
+    url = f"http://127.0.0.1:{sys.argv[1]}/generate"
+    lines = urllib.request.urlopen(url, json.dumps(body).encode()).read().splitlines()
+    meta = json.loads(lines[0][6:])["meta_info"]
+    assert meta["completion_tokens"] == 1 and meta["cached_tokens"] == cached, meta
+    assert meta["queue_time"] >= 0 and meta["finish_reason"] is None, meta
+    assert meta["request_received_ts"] <= meta["forward_entry_time"] <= meta["prefill_finished_time"]
+print("stream: cached_tokens, queue_time and times from the first event on")
+PY
+
 if [ "$(python3 -c 'import sys; print(sys.version_info[:2] == (3, 11))')" = True ]; then
     rm -f "$work/sglang.jsonl"
     python3 bench/sglang_client.py --wheels "$work/wheels" -- --backend sglang \

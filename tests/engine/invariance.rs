@@ -16,7 +16,7 @@ fn full() -> bool {
     std::env::var("PACER_FULL").is_ok()
 }
 
-fn options(running: usize) -> EngineOptions {
+pub fn options(running: usize) -> EngineOptions {
     EngineOptions {
         total_tokens: Some(8192),
         max_running: Some(running),
@@ -26,7 +26,7 @@ fn options(running: usize) -> EngineOptions {
 
 /// Greedy and sampled, with and without log-probabilities, short prompts and long ones, some of
 /// which begin alike.
-fn requests() -> Vec<GenerateRequest> {
+pub fn requests() -> Vec<GenerateRequest> {
     let mut numbers = Numbers(5);
     let each = |id: u64| {
         let mut tokens = prompt(id / 3, 40, 500);
@@ -56,7 +56,7 @@ fn bits(scored: &[TokenLogprob]) -> Vec<(u32, u32, Vec<(u32, u32)>)> {
     scored.iter().map(|s| (s.token, s.logprob.to_bits(), top(s))).collect()
 }
 
-fn assert_same(what: &str, found: &Answers, expected: &BTreeMap<(u64, u32), Collected>) {
+pub fn assert_same(what: &str, found: &Answers, expected: &BTreeMap<(u64, u32), Collected>) {
     for (key, found) in found {
         let expected = &expected[key];
         assert_eq!(found.ids, expected.ids, "{what}: tokens of {key:?}");
@@ -69,7 +69,7 @@ fn assert_same(what: &str, found: &Answers, expected: &BTreeMap<(u64, u32), Coll
 }
 
 /// Each request on its own, in an engine that has seen nothing else.
-fn alone(golden: &str, requests: &[GenerateRequest]) -> Answers {
+pub fn alone(golden: &str, requests: &[GenerateRequest]) -> Answers {
     let mut answers = Answers::new();
     let mut engine = engine(golden, &EngineOptions { prefix_cache: false, ..options(1) });
     for request in requests {

@@ -6,5 +6,6 @@ mod fairness;
 mod hostile_grammars;
 mod invariance;
 mod matrix;
+mod overlap;
 mod pressure;
 mod support;

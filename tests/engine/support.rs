@@ -11,6 +11,7 @@ use pacer::engine::collect::Collected;
 use pacer::engine::core::simple_request;
 use pacer::engine::model::Model;
 use pacer::engine::options::{EngineOptions, ModelOptions};
+use pacer::engine::overlap::{Mode, Progress};
 use pacer::engine::params::SamplingParams;
 use pacer::engine::request::{GenerateRequest, Update};
 
@@ -24,6 +25,13 @@ pub fn engine(golden: &str, options: &EngineOptions) -> Engine {
     let cpu = CpuOptions { threads: Some(1), ..CpuOptions::default() };
     let device = CpuDevice::new(cpu).expect("a thread");
     Engine::new(model(golden), &device, options, &mut |_, _| {}).expect("it fits")
+}
+
+/// The same with every step overlapped.
+pub fn overlapped(golden: &str, options: &EngineOptions) -> Engine {
+    let mut engine = engine(golden, options);
+    engine.overlap(Mode::Always, || {}).expect("a thread");
+    engine
 }
 
 /// The golden model's text around a device that computes nothing.
@@ -74,7 +82,8 @@ pub fn collect(updates: &mut Vec<Update>, answers: &mut Answers) {
 pub fn run(engine: &mut Engine, answers: &mut Answers) {
     let mut updates = Vec::new();
     while !engine.idle() {
-        assert!(engine.step(&mut updates).expect("a step"), "work, and nothing planned");
+        let did = engine.advance(true, &mut updates).expect("a step");
+        assert_ne!(did, Progress::Nothing, "work, and nothing planned");
         engine.scheduler().audit().expect("audit");
         collect(&mut updates, answers);
     }

@@ -80,6 +80,8 @@ pub struct Health {
     prefill_tokens: AtomicU64,
     preemptions: AtomicU64,
     failed_steps: AtomicU64,
+    settle_ns: AtomicU64,
+    hidden_ns: AtomicU64,
 }
 
 /// [`Health`] at one moment. `…_total` never decrease.
@@ -111,6 +113,9 @@ pub struct HealthSnapshot {
     pub prefill_tokens_total: u64,
     pub decode_tokens_total: u64,
     pub preemptions_total: u64,
+    /// Time that results of steps were handled in, and how much of it a step ran beside.
+    pub settle_total: Duration,
+    pub hidden_total: Duration,
 }
 
 impl Default for Health {
@@ -137,6 +142,8 @@ impl Default for Health {
             prefill_tokens: zero(),
             preemptions: zero(),
             failed_steps: zero(),
+            settle_ns: zero(),
+            hidden_ns: zero(),
         }
     }
 }
@@ -158,9 +165,18 @@ impl Health {
         self.state.store(state as u8, Ordering::SeqCst);
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    /// Gives the phase before, for [`back_to`](Health::back_to).
+    pub(super) fn enter(&self, phase: Phase) -> (u8, u64) {
+        let before = (self.phase.load(Ordering::SeqCst), get(&self.phase_since));
         set(&self.phase_since, self.now());
         self.phase.store(phase as u8, Ordering::SeqCst);
+        before
+    }
+
+    /// Back to a phase that began earlier and goes on.
+    pub(super) fn back_to(&self, (phase, since): (u8, u64)) {
+        set(&self.phase_since, since);
+        self.phase.store(phase, Ordering::SeqCst);
     }
 
     fn now(&self) -> u64 {
@@ -173,6 +189,8 @@ impl Health {
         set(&self.last_step_device, step.device.as_nanos() as u64);
         self.decode_tokens.fetch_add(step.decode_tokens as u64, Ordering::Relaxed);
         self.failed_steps.fetch_add(u64::from(failed), Ordering::Relaxed);
+        self.settle_ns.fetch_add(step.settle.as_nanos() as u64, Ordering::Relaxed);
+        self.hidden_ns.fetch_add(step.hidden.as_nanos() as u64, Ordering::Relaxed);
         self.steps.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -223,6 +241,8 @@ impl Health {
             prefill_tokens_total: get(&self.prefill_tokens),
             decode_tokens_total: get(&self.decode_tokens),
             preemptions_total: get(&self.preemptions),
+            settle_total: Duration::from_nanos(get(&self.settle_ns)),
+            hidden_total: Duration::from_nanos(get(&self.hidden_ns)),
         }
     }
 }

@@ -6,10 +6,14 @@
 //!      └───────────────── poll() ◀── reports ◀──────────────────────┘ then wake()
 //! ```
 //!
+//! While the device runs a step on its own thread, the engine's handles the results of the step
+//! before and obeys commands ([`overlap`](super::overlap)).
+//!
 //! No call of the handle waits for the engine. Every accepted request is answered for each of
 //! its choices exactly once by an [`Update`] with `finished`, or by one [`Refused`], whatever
-//! happens: a recoverable device error ends the requests of that step, a lost device or a panic
-//! ends all of them and the service is [`State::Faulted`].
+//! happens: a panic in one request's sampler, grammar or detokeniser ends that request, a
+//! recoverable device error the requests of that step, a lost device or another panic
+//! all of them and the service is [`State::Faulted`].
 
 mod health;
 mod queues;

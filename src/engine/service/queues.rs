@@ -18,6 +18,15 @@ const MAX_REPORTS: usize = 64;
 /// Commands other than requests.
 const MAX_TASKS: usize = 64;
 
+/// What [`Queues::take`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    Now,
+    Command,
+    /// A command that was not seen yet, or the end of the step that runs.
+    Landing,
+}
+
 /// Something to be done on the engine's thread between two steps.
 pub type Task = Box<dyn FnOnce(&mut Engine) + Send>;
 
@@ -30,6 +39,8 @@ pub(super) struct Commands {
     pub shutdown: Option<Shutdown>,
     /// The handle is gone.
     pub abandoned: bool,
+    /// The step that ran on the device's thread is done.
+    pub landed: bool,
 }
 
 #[derive(Default)]
@@ -38,6 +49,10 @@ struct Inner {
     /// Choices and prompt tokens in `commands.requests`.
     choices: usize,
     tokens: usize,
+    /// A step on the device's thread is done, and nobody has looked yet.
+    landed: bool,
+    /// What of `commands` stays there and was seen.
+    seen: (Option<Shutdown>, bool),
     reports: VecDeque<Report>,
     /// Why nothing is taken any more.
     closed: Option<Error>,
@@ -133,10 +148,16 @@ impl Queues {
         report
     }
 
-    /// Takes all commands, at most `most` requests; waits for the first if `wait`.
-    pub fn take(&self, wait: bool, most: usize) -> Commands {
+    /// The step on the device's thread is done.
+    pub fn landed(&self) {
+        self.lock().landed = true;
+        self.to_engine.notify_one();
+    }
+
+    /// Takes all commands, at most `most` requests.
+    pub fn take(&self, until: Until, most: usize) -> Commands {
         let mut inner = self.lock();
-        while wait && inner.commands.is_empty() {
+        while inner.nothing(until) {
             inner = self.to_engine.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         let kept = inner.commands.requests.len().min(most);
@@ -149,7 +170,8 @@ impl Queues {
         inner.commands.requests = later;
         inner.commands.shutdown = taken.shutdown;
         inner.commands.abandoned = taken.abandoned;
-        taken
+        inner.seen = (taken.shutdown, taken.abandoned);
+        Commands { landed: std::mem::take(&mut inner.landed), ..taken }
     }
 
     /// Hands a report to the reader. Waits while the reader has too many; gives up when the
@@ -178,13 +200,24 @@ impl Queues {
     }
 }
 
+impl Inner {
+    /// There is nothing yet of what is waited for.
+    fn nothing(&self, until: Until) -> bool {
+        let standing = (self.commands.shutdown, self.commands.abandoned);
+        match until {
+            Until::Now => false,
+            Until::Command => self.commands.is_empty() && standing == (None, false),
+            Until::Landing => !self.landed && self.commands.is_empty() && standing == self.seen,
+        }
+    }
+}
+
 impl Commands {
+    /// Besides what stays there for ever.
     fn is_empty(&self) -> bool {
         self.requests.is_empty()
             && self.cancels.is_empty()
             && self.flushes.is_empty()
             && self.tasks.is_empty()
-            && self.shutdown.is_none()
-            && !self.abandoned
     }
 }

@@ -12,6 +12,7 @@ use crate::device::null::{NullDevice, next_token};
 use crate::engine::core::simple_request;
 use crate::engine::model::Model;
 use crate::engine::options::ModelOptions;
+use crate::engine::overlap::Mode;
 use crate::engine::params::SamplingParams;
 use crate::engine::request::FinishReason;
 use crate::error::Kind;
@@ -182,11 +183,13 @@ fn a_cancelled_request_stops_and_gives_its_pages_back() {
 
 #[test]
 fn a_recoverable_fault_ends_its_own_batch_only() {
-    for place in [Place::Step(3), Place::Copy(2)] {
+    let modes = [Mode::Off, Mode::Always];
+    for (place, overlap) in [Place::Step(3), Place::Copy(2)].into_iter().zip(modes) {
         // Three run at a time, so others are not in the batch that fails.
         let options = EngineOptions {
             total_tokens: Some(4096),
             max_running: Some(3),
+            overlap,
             ..EngineOptions::default()
         };
         let mut c = Client::with(options, ServiceOptions::default(), Duration::ZERO);
@@ -213,10 +216,12 @@ fn a_lost_device_or_a_panic_answers_everybody_and_takes_no_more() {
         (Place::Step(4), Fault::Panic),
         (Place::Copy(2), Fault::Panic),
     ];
-    for (place, fault) in faults {
+    let each = faults.into_iter().flat_map(|f| [(f, Mode::Off), (f, Mode::Always)]);
+    for ((place, fault), overlap) in each {
         let options = EngineOptions {
             total_tokens: Some(4096),
             max_running: Some(4),
+            overlap,
             ..EngineOptions::default()
         };
         let mut c = Client::with(options, ServiceOptions::default(), Duration::ZERO);
@@ -260,6 +265,42 @@ fn a_hang_shows_and_holds_up_nobody_else() {
 }
 
 #[test]
+fn while_a_step_hangs_on_its_thread_commands_are_obeyed() {
+    let options = EngineOptions { overlap: Mode::Always, ..EngineOptions::default() };
+    let mut c = Client::with(options, ServiceOptions::default(), Duration::ZERO);
+    let hang = Duration::from_millis(1500);
+    c.faults.plan(Place::Step(2), Fault::Hang(hang));
+    c.submit(1, 30, 1).expect("room");
+    let faults = c.faults.clone();
+    c.poll_until(|_| faults.steps() == 2);
+    let begin = Instant::now();
+    c.handle.cancel(1);
+    c.await_ends(1);
+    assert_eq!(c.ends[&(1, 0)], FinishReason::Cancelled);
+    assert!(begin.elapsed() < hang, "answered while the step hangs");
+    assert!(c.handle.health().stalled_for().is_some(), "an answer does not hide the hang");
+    c.submit(2, 3, 1).expect("room");
+    c.await_ends(2);
+    assert_eq!(c.tokens[&(2, 0)], expected(2, 3));
+    c.check_empty();
+}
+
+#[test]
+fn results_are_handled_while_the_next_step_runs() {
+    let slow = Duration::from_millis(5);
+    let options = EngineOptions { overlap: Mode::Always, ..EngineOptions::default() };
+    let mut c = Client::with(options, ServiceOptions::default(), slow);
+    (0..32).for_each(|id| c.submit(id, 40, 1).expect("room"));
+    c.await_ends(32);
+    (0..32).for_each(|id| assert_eq!(c.tokens[&(id, 0)], expected(id, 40)));
+    let health = c.handle.health().snapshot();
+    assert!(health.settle_total > Duration::ZERO, "{health:?}");
+    // All but the last step's; a busy machine may take the thread away for a step or two.
+    assert!(health.hidden_total * 2 > health.settle_total, "{health:?}");
+    assert!(health.hidden_total <= health.settle_total, "{health:?}");
+}
+
+#[test]
 fn draining_finishes_what_was_taken_and_aborting_does_not() {
     let slow = Duration::from_millis(2);
     let options = || EngineOptions { max_running: Some(2), ..EngineOptions::default() };
@@ -291,11 +332,13 @@ fn queues_are_bounded_and_say_so() {
     };
     let service = ServiceOptions { max_choices: 6, max_tokens: 10_000 };
     let mut c = Client::with(options, service, slow);
+    // What the handle takes the engine may refuse, while a step runs or after it.
     let taken = (0..100).filter(|&id| c.submit(id, 3, 2).is_ok()).count();
-    assert!((3..50).contains(&taken), "{taken} of 100 taken at once");
+    assert!(taken >= 3, "{taken} of 100 taken at once");
     assert_eq!(c.submit(200, 3, 9).map_err(|e| e.kind), Err(Kind::Busy), "n counts n");
     c.poll_until(|c| c.ends.len() + 2 * c.refused.len() >= 2 * taken);
     assert!(!c.refused.is_empty() && c.refused.values().all(|e| e.kind == Kind::Busy));
+    assert!(c.ends.len() < 60, "{} choices served of what a queue of 4 holds", c.ends.len());
     assert!(c.submit(300, 3, 1).is_ok());
     c.poll_until(|c| c.ends.contains_key(&(300, 0)));
     c.submit(301, 600, 1).expect("handed on");

@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::health::{Health, Phase, State};
-use super::queues::{Commands, Queues};
+use super::queues::{Commands, Queues, Task, Until};
 use super::{Flushed, Refused, Report, Shutdown};
 use crate::engine::core::Engine;
+use crate::engine::overlap::Progress;
 use crate::engine::request::{FinishReason, Finished, GenerateRequest, Update};
 use crate::engine::trace;
 use crate::error::{Error, Kind, Result};
@@ -31,6 +32,7 @@ struct Worker<'a> {
     /// Choices that have not been answered to their end.
     live: BTreeMap<(u64, u32), Used>,
     report: Report,
+    tasks: Vec<Task>,
     shutdown: Option<Shutdown>,
 }
 
@@ -41,8 +43,8 @@ pub(super) fn main(
     health: Arc<Health>,
     wake: &dyn Fn(),
 ) {
-    let (live, report) = (BTreeMap::new(), Report::default());
-    let mut worker = Worker { queues, health, wake, live, report, shutdown: None };
+    let (live, report, tasks) = Default::default();
+    let mut worker = Worker { queues, health, wake, live, report, tasks, shutdown: None };
     // The engine is dropped when it panicked, and everything else here stays consistent: the
     // books of `live` change only together with the reports.
     let ended = catch_unwind(AssertUnwindSafe(|| worker.run(build)));
@@ -70,26 +72,46 @@ impl Worker<'_> {
         self.health.publish(&engine.scheduler().metrics());
         self.health.set_state(State::Ready);
         (self.wake)();
+        let queues = Arc::clone(&self.queues);
+        engine.overlap(engine.overlap_mode(), move || queues.landed())?;
         loop {
-            let idle = engine.idle();
-            self.health.enter(if idle { Phase::Idle } else { Phase::Commands });
-            let most = if idle { usize::MAX } else { REQUESTS_PER_STEP };
-            let start = engine.recorder.now();
-            let commands = self.queues.take(idle && self.shutdown.is_none(), most);
-            self.health.enter(Phase::Commands);
-            let start = trace::waited(&mut engine.recorder, idle, start);
-            self.obey(&mut engine, commands);
-            engine.recorder.since(trace::Kind::Commands, 0, 0, start);
+            let landed = self.listen(&mut engine);
             if engine.idle() && self.shutdown.is_some() {
                 return Ok(());
             }
-            let stepped = self.step(&mut engine);
+            let stepped = if landed { self.step(&mut engine) } else { Ok(()) };
             let metrics = engine.scheduler().metrics();
             trace::count(&mut engine.recorder, &metrics);
             self.health.publish(&metrics);
             self.send();
             stepped?;
         }
+    }
+
+    /// Does what it is told, and waits while there is nothing else to do; false if a step runs
+    /// that must be waited for.
+    fn listen(&mut self, engine: &mut Engine) -> bool {
+        let (flying, idle) = (engine.flying(), engine.idle());
+        let until = match (flying, idle && self.shutdown.is_none()) {
+            (true, _) => Until::Landing,
+            (false, true) => Until::Command,
+            (false, false) => Until::Now,
+        };
+        // A step that runs keeps its phase, so that whoever watches sees how long it takes.
+        if !flying {
+            self.health.enter(if idle { Phase::Idle } else { Phase::Commands });
+        }
+        let most = if idle { usize::MAX } else { REQUESTS_PER_STEP };
+        let start = engine.recorder.now();
+        let commands = self.queues.take(until, most);
+        if !flying {
+            self.health.enter(Phase::Commands);
+        }
+        let landed = commands.landed || !flying;
+        let start = trace::waited(&mut engine.recorder, idle, start);
+        self.obey(engine, commands);
+        engine.recorder.since(trace::Kind::Commands, 0, 0, start);
+        landed
     }
 
     fn obey(&mut self, engine: &mut Engine, commands: Commands) {
@@ -113,7 +135,15 @@ impl Worker<'_> {
             }
             self.report.flushed.push(Flushed { tag, done });
         }
-        commands.tasks.into_iter().for_each(|task| task(engine));
+        self.tasks.extend(commands.tasks);
+        self.run_tasks(engine);
+    }
+
+    /// Tasks have the whole engine, so they wait for a step that runs.
+    fn run_tasks(&mut self, engine: &mut Engine) {
+        if !engine.flying() {
+            self.tasks.drain(..).for_each(|task| task(engine));
+        }
     }
 
     fn submit(&mut self, engine: &mut Engine, request: &GenerateRequest) {
@@ -134,15 +164,16 @@ impl Worker<'_> {
             return Ok(());
         }
         self.health.enter(Phase::Step);
-        let ran = engine.step(&mut self.report.updates);
-        if !matches!(ran, Ok(false)) {
+        let ran = engine.advance(self.tasks.is_empty(), &mut self.report.updates);
+        if matches!(ran, Ok(Progress::Ended) | Err(_)) {
             self.health.stepped(engine.last_step(), ran.is_err());
             self.report.step = Some(*engine.last_step());
         }
+        self.run_tasks(engine);
         match ran {
-            Ok(true) => Ok(()),
-            Ok(false) if engine.idle() => Ok(()),
-            Ok(false) => Err(Error::new(
+            Ok(Progress::Begun | Progress::Ended) => Ok(()),
+            Ok(Progress::Nothing) if engine.idle() => Ok(()),
+            Ok(Progress::Nothing) => Err(Error::new(
                 Kind::DeviceLost,
                 "the scheduler has requests and plans nothing; this is a bug in Pacer",
             )),
@@ -159,9 +190,10 @@ impl Worker<'_> {
         if self.report == Report::default() {
             return;
         }
-        self.health.enter(Phase::Reports);
+        let before = self.health.enter(Phase::Reports);
         self.settle();
         self.queues.report(std::mem::take(&mut self.report));
+        self.health.back_to(before);
         (self.wake)();
     }
 
@@ -217,6 +249,7 @@ fn failed(id: u64, choice: u32, used: Used, why: &str) -> Update {
         token: None,
         logprob: None,
         text: String::new(),
+        started: None,
         prompt_logprobs: None,
         finished: Some(Finished { reason, usage }),
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::engine::logprobs::TokenLogprob;
-use crate::engine::request::{Finished, Update};
+use crate::engine::request::{Finished, Started, Update};
 use crate::types::TokenId;
 
 /// All that one choice said so far.
@@ -13,6 +13,7 @@ pub struct Choice {
     pub ids: Vec<TokenId>,
     pub logprobs: Vec<TokenLogprob>,
     pub prompt_logprobs: Vec<TokenLogprob>,
+    pub started: Option<Started>,
     pub finished: Option<Finished>,
     pub first_token: Option<Instant>,
     pub last_token: Option<Instant>,
@@ -71,6 +72,7 @@ impl Choice {
         }
         self.logprobs.extend(update.logprob);
         self.prompt_logprobs.extend(update.prompt_logprobs.into_iter().flatten());
+        self.started = self.started.or(update.started);
         self.finished = update.finished.or(self.finished.take());
     }
 
@@ -97,9 +99,9 @@ impl Choice {
         &self.text[self.sent.text..]
     }
 
-    /// Known at the end only.
+    /// Known from the first news on.
     pub fn cached_tokens(&self) -> usize {
-        self.finished.as_ref().map_or(0, |f| f.usage.cached_tokens)
+        self.started.map_or(0, |s| s.cached_tokens)
     }
 }
 

@@ -96,13 +96,21 @@ fn meta(generation: &Generation, running: &Running, choice: &Choice) -> Map<Stri
 /// When what happened: `…_ts` in seconds since 1970, the others in seconds.
 fn times(generation: &Generation, choice: &Choice, meta: &mut Map<String, Value>) {
     let since = |at| -> f64 {
-        let passed: std::time::Duration = at - generation.received;
-        passed.as_secs_f64()
+        let at: std::time::Instant = at;
+        at.saturating_duration_since(generation.received).as_secs_f64()
     };
     meta.insert("request_received_ts".into(), generation.received_unix.into());
     let dispatched = generation.dispatched_unix;
     meta.insert("api_server_dispatch_finish_ts".into(), dispatched.into());
+    if let Some(started) = choice.started {
+        let at = since(started.at);
+        let dispatch = dispatched - generation.received_unix;
+        meta.insert("queue_time".into(), (at - dispatch).max(0.0).into());
+        meta.insert("forward_entry_time".into(), (generation.received_unix + at).into());
+    }
     if let Some(first) = choice.first_token {
+        let finished = generation.received_unix + since(first);
+        meta.insert("prefill_finished_time".into(), finished.into());
         meta.insert("first_token_latency".into(), since(first).into());
     }
     let (Some(_), Some(last)) = (&choice.finished, choice.last_token) else { return };

@@ -119,7 +119,7 @@ impl Grammars {
         match receive.recv_timeout(MAX_TIME) {
             Ok(Ok(matcher)) => Ok(matcher),
             Ok(Err(what)) => {
-                let what = what.replace("the tokenizers library", "the grammar compiler");
+                let what = what.replace("panicked:", "the grammar compiler panicked:");
                 Err(Error::usage(format!("{name}: {}", one_line(&what))))
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {

@@ -10,6 +10,7 @@
 
 pub mod compiler;
 pub mod constraint;
+pub mod fuzz;
 pub mod gbnf;
 pub mod spec;
 
