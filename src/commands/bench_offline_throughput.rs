@@ -186,7 +186,7 @@ impl BenchOfflineThroughput {
         request: &ProfileRequest,
         interrupt: &Interrupt,
     ) -> Result<()> {
-        let codec = subject.engine().model.tokenizer.clone().map(TokenizerCodec);
+        let codec = TokenizerCodec::of(&subject.engine().model);
         let rows = self.rows(0, subject.engine().model.config.vocab_size, codec.as_ref())?;
         subject.reset()?;
         let options = profiler::Options {

@@ -129,7 +129,10 @@ impl<'a> Sweep<'a> {
     }
 
     /// The prompts of the next batch, or why it does not fit.
-    pub(super) fn fitting(&mut self, case: Case) -> Result<std::result::Result<Vec<Vec<u32>>, String>> {
+    pub(super) fn fitting(
+        &mut self,
+        case: Case,
+    ) -> Result<std::result::Result<Vec<Vec<u32>>, String>> {
         // Known lengths are judged before so many tokens are made.
         let known = self.prompts.known_lengths(case);
         if let Some(why) = known.and_then(|lengths| self.misfit(case, &lengths)) {

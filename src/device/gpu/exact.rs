@@ -145,7 +145,7 @@ impl Operands {
             ..Default::default()
         };
         let (counts, stream) = (Counts::default(), Stream::DEFAULT);
-        let mut step = Step { driver, stream, counts, op: 0, nodes: None };
+        let mut step = Step::new(driver, stream, counts);
         if variant.tile.wgmma {
             let rows = if variant.tile.gated { 2 * n } else { n };
             let map = |address, rows: u32, high| {
