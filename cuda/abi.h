@@ -308,4 +308,21 @@ typedef struct AttentionParams {
   u32 max_splits;   // decode: splits that `partial` has room for
 } AttentionParams;
 
+// attention_prefill_wgmma.cu: attention_prefill.cu by TMA and wgmma; see there for the maps.
+typedef struct WgmmaAttentionParams {
+  TensorMap k_map;
+  TensorMap v_map;
+  AttentionParams attention;
+  u32 reserved[4];
+} WgmmaAttentionParams;
+
+// ceiling.cu, ceiling_wgmma.cu: what the card reaches when nothing else is asked of it.
+typedef struct CeilingParams {
+  u64 x;           // what is read, or operands
+  u64 out;         // a word a thread
+  u64 pieces;      // of 16 bytes to read
+  u32 rounds;      // of products
+  u32 reserved;
+} CeilingParams;
+
 #endif  // PACER_ABI_H

@@ -22,6 +22,26 @@ template <int D>
 constexpr u32 kPanels = (D + 63) / 64;
 template <int D>
 constexpr u32 kSlot = kPanels<D> * kPanel;  // bytes of a chunk of K or V
+// Pieces of 8 numbers of a row in shared memory: products are 16 deep, and zeros fill the last.
+template <int D>
+constexpr u32 kPieces = (D + 15) / 16 * 2;
+
+// Row and piece of the n-th copy of a panelled tile. Eight threads write 128 bytes: in whole panels
+// the pieces of one row, in a last panel of P pieces those of rows P apart, whose swizzles do not meet
+// (P = 4: rows 0 4, 1 5, 2 6, 3 7).
+template <int D>
+__device__ inline uint2 copied(u32 n, u32 rows) {
+  constexpr u32 kWhole = D / 64 * 8, P = kPieces<D> - kWhole;
+  if constexpr (P == 0) {
+    return {n / kWhole, n % kWhole};
+  } else {
+    static_assert(8 % P == 0, "whole rows of eight threads");
+    if constexpr (kWhole != 0)
+      if (n < rows * kWhole) return {n / kWhole, n % kWhole};
+    const u32 m = n - rows * kWhole, i = m / P;
+    return {i / 8 * 8 + i % (8 / P) * P + i % 8 / (8 / P), kWhole + m % P};
+  }
+}
 
 // Streams chunks of K and V of one kv head of one sequence through a ring of slots: step 2i is K of
 // chunk first + i, step 2i + 1 its V.
@@ -51,9 +71,10 @@ struct Stream {
       const u32 i = step / 2, slot = ring + step % SLOTS * kSlot<D>;
       const u32* rows = table + i % kTables * kGroups;
 #pragma unroll
-      for (u32 n = threadIdx.x; n < kChunk * D / 8; n += THREADS) {
-        const u32 row = n / (D / 8), c = n % (D / 8);
-        const bool in = (first + i) * kChunk + row < end;
+      for (u32 n = threadIdx.x; n < kChunk * kPieces<D>; n += THREADS) {
+        const uint2 at = copied<D>(n, kChunk);
+        const u32 row = at.x, c = at.y;
+        const bool in = (first + i) * kChunk + row < end && c < D / 8;
         const T* src = from + (static_cast<u64>(rows[row / 8]) + row % 8) * D + c * 8;
         cp_async16(slot + c / 8 * kPanel + tile::piece(row, c % 8), in ? src : from, in);
       }
@@ -199,9 +220,10 @@ template <class T, int D, int ROWS, int THREADS>
 __device__ inline void load_q(const AttentionParams& p, const AttentionSpan& span, u32 kv_head,
                               u32 first, u32 rows, u32 panels) {
 #pragma unroll
-  for (u32 n = threadIdx.x; n < ROWS * D / 8; n += THREADS) {
-    const u32 r = n / (D / 8), c = n % (D / 8), row = first + r, token = row / p.group;
-    const bool in = r < rows;
+  for (u32 n = threadIdx.x; n < ROWS * kPieces<D>; n += THREADS) {
+    const uint2 at = copied<D>(n, ROWS);
+    const u32 r = at.x, c = at.y, row = first + r, token = row / p.group;
+    const bool in = r < rows && c < D / 8;
     const T* q = pointer<const T>(p.q);
     const T* src = q + static_cast<u64>(span.start + token) * p.q_stride +
                    (kv_head * p.group + row - token * p.group) * D + c * 8;

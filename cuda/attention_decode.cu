@@ -3,7 +3,7 @@
 // formula   out[r] = sum_t p_t v_t / sum_t p_t, p_t = exp(cap(scale * q_r k_t)) over the tokens t that
 //           row r sees: t <= its position, and t > position - window; cap(x) = c tanh(x / c)
 // shapes    q, out [rows, heads * D] T; K, V of a layer [page][kv_head][slot][D] T. q and its stride
-//           16-byte aligned; page_size % 8 = 0; D % 16 = 0
+//           16-byte aligned; page_size % 8 = 0; D % 8 = 0
 // launch    grid (spans * span_tiles, kv_heads, z), block 128, dynamic shared memory kShared (in the
 //           registry). A block serves 16 rows (token, head of the group) of one span and one kv head:
 //           span_tiles = ceil(longest len * group / 16). z is any number >= 1: a block takes splits
@@ -29,7 +29,7 @@ constexpr u32 kScoreStride = kChunk + 8;  // floats; 8 mod 32 keeps 8-byte acces
 
 template <class T, int D, int SLOTS>
 struct Decode {
-  static constexpr int kPairs = (D / 16 + 3) / 4;  // 16-column pieces of the output per warp
+  static constexpr int kPairs = (kPieces<D> / 2 + 3) / 4;  // 16-column pieces of the output per warp
   static constexpr u32 kQ = kPanels<D> * kRows * tile::kRow;
   static constexpr u32 kScores = kRows * kScoreStride * 4;
   static constexpr u32 kTable = kTables * kGroups * 4 + 16;
@@ -61,7 +61,7 @@ struct Decode {
   __device__ void score(u32 slot) {
     f32 s[2][4] = {};
 #pragma unroll
-    for (u32 c = 0; c < D / 8; c += 2) {
+    for (u32 c = 0; c < kPieces<D>; c += 2) {
       u32 a[4], b[4];
       tile::load_a(a, q + c / 8 * kRows * tile::kRow, 0, c % 8);
       tile::load_b(b, slot + c / 8 * kPanel, warp_id() * 16, c % 8);
@@ -98,7 +98,7 @@ struct Decode {
 #pragma unroll
     for (int i = 0; i < kPairs; i++) {
       const u32 pair = warp_id() + 4 * i;
-      if (pair >= D / 16) break;
+      if (pair >= kPieces<D> / 2) break;
 #pragma unroll
       for (int j = 0; j < 2; j++)
 #pragma unroll
@@ -158,7 +158,7 @@ struct Decode {
       for (int i = 0; i < kPairs; i++)
 #pragma unroll
         for (int j = 0; j < 2; j++)
-          if (warp_id() + 4 * i < D / 16)
+          if ((warp_id() + 4 * i) * 2 + j < D / 8)
             *reinterpret_cast<float2*>(to + 2 * kRows + r * D + (warp_id() + 4 * i) * 16 + j * 8 +
                                        2 * t) = make_float2(o[i][j][2 * h], o[i][j][2 * h + 1]);
     }
@@ -175,7 +175,7 @@ struct Decode {
       for (int i = 0; i < kPairs; i++)
 #pragma unroll
         for (int j = 0; j < 2; j++)
-          if (warp_id() + 4 * i < D / 16)
+          if ((warp_id() + 4 * i) * 2 + j < D / 8)
             *reinterpret_cast<u32*>(to + (warp_id() + 4 * i) * 16 + j * 8 + 2 * t) =
                 pack2<T>(o[i][j][2 * h] * scale, o[i][j][2 * h + 1] * scale);
     }

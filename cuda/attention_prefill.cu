@@ -20,7 +20,7 @@ namespace attention {
 
 template <class T, int D, int WARPS, int SLOTS>
 struct Prefill {
-  static constexpr int kPairs = D / 16, kThreads = 32 * WARPS;
+  static constexpr int kPairs = kPieces<D> / 2, kThreads = 32 * WARPS;
   static constexpr u32 kRows = 16 * WARPS;
   static constexpr bool kTotalShared = D > 128;
   static constexpr u32 kQ = kPanels<D> * kRows * tile::kRow;
@@ -54,7 +54,7 @@ struct Prefill {
 #pragma unroll
       for (int v = 0; v < 4; v++) s[j][v] = 0.0f;
 #pragma unroll
-    for (u32 c = 0; c < D / 8; c += 2) {
+    for (u32 c = 0; c < kPieces<D>; c += 2) {
       u32 a[4];
       tile::load_a(a, q + c / 8 * kRows * tile::kRow, warp_id() * 16, c % 8);
 #pragma unroll
@@ -138,9 +138,10 @@ struct Prefill {
         }
     }
     __syncwarp();
-    for (u32 n = lane_id(); n < 16 * D / 8; n += 32) {
-      const u32 r = warp_id() * 16 + n / (D / 8), c = n % (D / 8);
-      if (r >= rows) break;
+    for (u32 n = lane_id(); n < 16 * kPieces<D>; n += 32) {
+      const uint2 at = copied<D>(n, 16);
+      const u32 r = warp_id() * 16 + at.x, c = at.y;
+      if (r >= rows || c >= D / 8) continue;
       const uint4 x = ld_shared16(q + c / 8 * kRows * tile::kRow + tile::piece(r, c % 8));
       st_global(out_row<T, D>(p, span, head, first + r) + c * 8, x);
     }

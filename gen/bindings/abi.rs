@@ -978,3 +978,71 @@ const _: () = {
         "Offset of field: AttentionParams::max_splits",
     ][::core::mem::offset_of!(AttentionParams, max_splits) - 108usize];
 };
+#[repr(C)]
+#[repr(align(64))]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct WgmmaAttentionParams {
+    pub k_map: TensorMap,
+    pub v_map: TensorMap,
+    pub attention: AttentionParams,
+    pub reserved: [u32_; 4usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of WgmmaAttentionParams",
+    ][::core::mem::size_of::<WgmmaAttentionParams>() - 384usize];
+    [
+        "Alignment of WgmmaAttentionParams",
+    ][::core::mem::align_of::<WgmmaAttentionParams>() - 64usize];
+    [
+        "Offset of field: WgmmaAttentionParams::k_map",
+    ][::core::mem::offset_of!(WgmmaAttentionParams, k_map) - 0usize];
+    [
+        "Offset of field: WgmmaAttentionParams::v_map",
+    ][::core::mem::offset_of!(WgmmaAttentionParams, v_map) - 128usize];
+    [
+        "Offset of field: WgmmaAttentionParams::attention",
+    ][::core::mem::offset_of!(WgmmaAttentionParams, attention) - 256usize];
+    [
+        "Offset of field: WgmmaAttentionParams::reserved",
+    ][::core::mem::offset_of!(WgmmaAttentionParams, reserved) - 368usize];
+};
+impl Default for WgmmaAttentionParams {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct CeilingParams {
+    pub x: u64_,
+    pub out: u64_,
+    pub pieces: u64_,
+    pub rounds: u32_,
+    pub reserved: u32_,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of CeilingParams"][::core::mem::size_of::<CeilingParams>() - 32usize];
+    ["Alignment of CeilingParams"][::core::mem::align_of::<CeilingParams>() - 8usize];
+    [
+        "Offset of field: CeilingParams::x",
+    ][::core::mem::offset_of!(CeilingParams, x) - 0usize];
+    [
+        "Offset of field: CeilingParams::out",
+    ][::core::mem::offset_of!(CeilingParams, out) - 8usize];
+    [
+        "Offset of field: CeilingParams::pieces",
+    ][::core::mem::offset_of!(CeilingParams, pieces) - 16usize];
+    [
+        "Offset of field: CeilingParams::rounds",
+    ][::core::mem::offset_of!(CeilingParams, rounds) - 24usize];
+    [
+        "Offset of field: CeilingParams::reserved",
+    ][::core::mem::offset_of!(CeilingParams, reserved) - 28usize];
+};

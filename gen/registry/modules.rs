@@ -1,4 +1,5 @@
 &[
+    include!("ceiling_sm80.rs"),
     include!("add_sm80.rs"),
     include!("embed_sm80.rs"),
     include!("gated_sm80.rs"),
@@ -15,8 +16,10 @@
     include!("gemm_sm80.rs"),
     include!("gemm_sm90a.rs"),
     include!("gemm_wgmma_sm90a.rs"),
+    include!("ceiling_wgmma_sm90a.rs"),
     include!("grouped_gemm_sm80.rs"),
     include!("quant_gemm_sm80.rs"),
     include!("attention_decode_sm80.rs"),
     include!("attention_prefill_sm80.rs"),
+    include!("attention_prefill_wgmma_sm90a.rs"),
 ]

@@ -8,10 +8,12 @@ pub fn modules() -> Vec<Module> {
         // The same code with programmatic dependent launch: weights before the wait.
         Module::new("gemm", Target::Sm90a, gemm("gemm", "gemm_mma", "GemmParams", &TILES)),
         Module::new("gemm_wgmma", Target::Sm90a, wgmma()),
+        Module::new("ceiling_wgmma", Target::Sm90a, vec![ceiling()]),
         Module::new("grouped_gemm", Target::Sm80, grouped()),
         Module::new("quant_gemm", Target::Sm80, quant()),
         Module::new("attention_decode", Target::Sm80, decode()),
         Module::new("attention_prefill", Target::Sm80, prefill()),
+        Module::new("attention_prefill_wgmma", Target::Sm90a, prefill_wgmma()),
     ]
 }
 
@@ -96,6 +98,13 @@ fn wgmma() -> Vec<Variant> {
     all
 }
 
+/// `flops`: operations of a warp in a round; `blocks`: of a multiprocessor.
+fn ceiling() -> Variant {
+    let v = Variant::new("bf16_ceiling_wgmma", "ceiling_wgmma<bf16>", "CeilingParams");
+    let v = v.registers(232).shared(1024 + 256 * 128).sass(&["HGMMA"]);
+    v.about("wgmma of shared memory: flops=524288 blocks=1")
+}
+
 fn grouped() -> Vec<Variant> {
     let tiles = [
         tile([16, 32], [16, 8], 12, false, 48),
@@ -139,8 +148,8 @@ fn quant() -> Vec<Variant> {
     all
 }
 
-/// Head sizes of attention. 32 is for small test models.
-const HEAD_DIMS: [u32; 6] = [32, 64, 80, 96, 128, 256];
+/// Head sizes of attention. Those up to 32 are for small test models.
+const HEAD_DIMS: [u32; 8] = [16, 24, 32, 64, 80, 96, 128, 256];
 
 /// Bytes of 64 tokens of K or V, in panels of 64 columns.
 fn slot(head_dim: u32) -> u32 {
@@ -160,6 +169,25 @@ fn decode() -> Vec<Variant> {
             let about = format!("dtype={name} head_dim={d} rows=16 split=256");
             // Told that two blocks share a multiprocessor, ptxas takes the registers it needs.
             all.push(v.blocks_per_sm(2).shared(shared).about(about));
+        }
+    }
+    all
+}
+
+/// Two warpgroups of 64 rows beside the one that copies.
+fn prefill_wgmma() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for (name, ty) in HALVES {
+        for d in [64, 128] {
+            let (rows, slots) = (128, 8);
+            let total = if d > 64 { rows * d * 4 } else { 0 };
+            // Alignment, the ring, q, the total of the splits, barriers.
+            let shared = 1024 + slots * slot(d) + d / 64 * rows * 128 + total + 2 * slots * 8;
+            let call = format!("attention_prefill_wgmma<{ty}, {d}, {slots}>");
+            let symbol = format!("{name}_attention_prefill_wgmma_{d}");
+            let v = Variant::new(symbol, call, "WgmmaAttentionParams").block(384);
+            let v = v.blocks_per_sm(1).registers(168).shared(shared).sass(&["HGMMA"]);
+            all.push(v.about(format!("dtype={name} head_dim={d} rows={rows}")));
         }
     }
     all

@@ -5,6 +5,7 @@ use super::{HALVES, Module, Target, Variant};
 pub fn modules() -> Vec<Module> {
     let portable = |source, variants| Module::new(source, Target::Sm80, variants);
     vec![
+        portable("ceiling", ceiling()),
         portable("add", widths("add", "add_rows", "AddParams", &HALVES)),
         portable("embed", widths("embed", "embed", "EmbedParams", &HALVES)),
         portable("gated", widths("gated", "gated", "GatedParams", &HALVES)),
@@ -34,6 +35,16 @@ fn widths(op: &str, call: &str, params: &'static str, types: &[(&str, &str)]) ->
         }
     }
     all
+}
+
+/// `flops`: operations of a warp in a round; `blocks`: of a multiprocessor.
+fn ceiling() -> Vec<Variant> {
+    let read = Variant::new("ceiling_read", "ceiling_read", "CeilingParams");
+    let mma = Variant::new("bf16_ceiling_mma", "ceiling_mma<bf16>", "CeilingParams");
+    vec![
+        read.registers(64).about("reads of memory"),
+        mma.registers(96).about("mma.sync of registers: flops=32768 blocks=2"),
+    ]
 }
 
 fn softcap() -> Vec<Variant> {

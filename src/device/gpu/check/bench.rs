@@ -3,6 +3,8 @@
 
 use super::data::Store;
 use super::machine::{Counted, Geometry, Machine};
+use crate::device::gpu::abi;
+use crate::device::gpu::driver::{MapElement, MapPromotion, MapSwizzle, TensorMapSpec};
 use crate::device::gpu::registry::{self, Kernel};
 
 /// Rows of numbers in device memory, `stride` apart. What lies between the rows is poisoned.
@@ -106,6 +108,21 @@ impl<'a> Bench<'a> {
         Ok(Matrix { address, rows, width, stride, store, values: Vec::new() })
     }
 
+    /// The tensor map of a matrix, for boxes of 64 columns and `rows` rows.
+    pub fn tensor_map(&mut self, m: &Matrix, rows: u32) -> Result<abi::TensorMap, String> {
+        let element = if m.store == Store::F16 { MapElement::F16 } else { MapElement::Bf16 };
+        let spec = TensorMapSpec {
+            element,
+            address: m.address,
+            dims: &[m.width as u64, m.rows as u64],
+            strides: &[m.stride as u64 * 2],
+            box_dims: &[64, rows],
+            swizzle: MapSwizzle::B128,
+            promotion: MapPromotion::B128,
+        };
+        Ok(words(&self.machine.tensor_map(&spec)?.0))
+    }
+
     /// Runs a kernel with a parameter struct of `cuda/abi.h`. With `traffic`, the bytes that the
     /// kernel issued must be these exactly.
     pub fn launch<P: Copy>(
@@ -178,6 +195,15 @@ impl<'a> Bench<'a> {
     pub fn untouched(&mut self, address: u64, bytes: usize) -> Result<bool, String> {
         Ok(!self.machine.reached(address, bytes)?.1)
     }
+}
+
+/// A driver's tensor map as a field of a parameter struct.
+pub fn words(map: &[u8; 128]) -> abi::TensorMap {
+    let mut words = [0u64; 16];
+    for (word, eight) in words.iter_mut().zip(map.chunks_exact(8)) {
+        *word = eight.iter().rev().fold(0, |w, byte| w << 8 | u64::from(*byte));
+    }
+    abi::TensorMap { words }
 }
 
 /// A launch must fit what the registry says of the kernel.

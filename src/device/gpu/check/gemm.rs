@@ -1,9 +1,6 @@
 //! gemm.cu, gemm_wgmma.cu and grouped_gemm.cu: every tile, remainders in every size, epilogues, and
 //! that a row's bits depend neither on the tile nor on the rows beside it.
 
-use pacer_emulator::tensor::swizzle::Swizzle;
-use pacer_emulator::tensor::tensormap::{MapType, TensorMap};
-
 use super::{Bench, Case, Geometry, Matrix, Rng, Store, Traffic};
 use crate::device::gpu::abi;
 use crate::device::gpu::choose::gemm::{GROUPED_TILES, TILES, Tile};
@@ -42,9 +39,11 @@ pub fn cases(list: &mut Vec<Case>) {
         }
     }
     for gated in [false, true] {
-        let name = format!("gemm rows keep their bits, gated {gated}");
-        let case = Case::new(name, move |b| invariant(b, gated, (70, 72, 200)));
-        list.push(case.needs(Target::Sm90a));
+        for (wgmma, what) in [(false, "gemm rows keep their bits"), (true, "wgmma bits: gemm")] {
+            let name = format!("{what}, gated {gated}");
+            let case = Case::new(name, move |b| invariant(b, gated, wgmma, (70, 72, 200)));
+            list.push(case.needs(Target::Sm90a));
+        }
     }
 }
 
@@ -59,8 +58,6 @@ fn push(list: &mut Vec<Case>, target: Target, tile: Tile, store: Store) {
         ((1, 64, 1032), Extras { bias: true, act: 1, ..none }),
         ((300, 48, 64), Extras { act: 2, ..none }),
     ];
-    // gemm.cu for sm_90a differs from that for sm_80 only in when it waits.
-    let slow = slow.into_iter().filter(|_| tile.wgmma || target == Target::Sm80);
     for (i, (sizes, extras)) in quick.into_iter().chain(slow).enumerate() {
         let owned = symbol.clone();
         let name = format!("{symbol} {sizes:?} {extras:?}");
@@ -181,26 +178,13 @@ fn launch(
     // Fewer pairs of blocks than tiles: each takes several.
     let pairs = (m.div_ceil(256) * columns).min(2);
     let params = abi::WgmmaGemmParams {
-        x_map: map(&o.x, 128)?,
-        w_map: map(&o.w, 64)?,
+        x_map: b.tensor_map(&o.x, 128)?,
+        w_map: b.tensor_map(&o.w, 64)?,
         gemm,
         reserved: [0; 14],
     };
     let geometry = Geometry::new(2 * pairs, kernel.block).shared(kernel.shared);
     b.launch(symbol, geometry, &params, None)
-}
-
-/// The tensor map of a matrix, read in boxes of 64 columns.
-fn map(m: &Matrix, rows: u32) -> Result<abi::TensorMap, String> {
-    let element = if m.store == Store::F16 { MapType::F16 } else { MapType::Bf16 };
-    let (dims, strides) = ([m.width as u64, m.rows as u64], [m.stride as u64 * 2]);
-    let map = TensorMap::tiled(element, m.address, &dims, &strides, &[64, rows], Swizzle::B128);
-    let bytes = map.map_err(|e| format!("tensor map: {e:?}"))?.encode();
-    let mut words = [0u64; 16];
-    for (word, eight) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = eight.iter().rev().fold(0, |w, byte| w << 8 | u64::from(*byte));
-    }
-    Ok(abi::TensorMap { words })
 }
 
 fn plain(
@@ -286,12 +270,15 @@ fn grouped(
     })
 }
 
-/// The first row alone in the narrowest tile, then among others in every tile, wgmma's included:
+/// The first row alone in the narrowest tile, then among others in every tile of the instruction:
 /// the same bytes.
-fn invariant(b: &mut Bench, gated: bool, (m, n, k): Sizes) -> Result<(), String> {
+fn invariant(b: &mut Bench, gated: bool, wgmma: bool, (m, n, k): Sizes) -> Result<(), String> {
     let extras = Extras { bias: true, residual: true, ..Extras::default() };
     let mut first: Option<Vec<u8>> = None;
     for tile in TILES.into_iter().filter(|t| t.gated == gated) {
+        if first.is_some() && tile.wgmma != wgmma {
+            continue;
+        }
         let symbol = symbol(Target::Sm90a, Store::Bf16, tile);
         let rows = if first.is_none() { 1 } else { m };
         let o = operands(b, Store::Bf16, (rows, n, k), gated, extras)?;

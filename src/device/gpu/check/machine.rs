@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pacer_emulator::{Checks, LaunchSpec, Memory, Module, launch};
 
+use crate::device::gpu::driver::{TensorMap, TensorMapSpec, emulated};
 use crate::device::gpu::registry::{self, Kernel};
 
 /// Warp instructions that a cluster may take; the largest case needs a tenth.
@@ -66,6 +67,9 @@ pub trait Machine {
     /// Whether a kernel or a write reached every byte, and whether one reached any.
     fn reached(&mut self, address: u64, bytes: usize) -> Result<(bool, bool), String>;
 
+    /// Encodes a tensor map the way this machine's TMA reads it.
+    fn tensor_map(&mut self, spec: &TensorMapSpec<'_>) -> Result<TensorMap, String>;
+
     /// Runs a kernel to its end, in the order of blocks and warps that `seed` says.
     fn launch(
         &mut self,
@@ -118,6 +122,10 @@ impl Machine for Emulated {
         let one = |i: usize| self.memory.written(address + i as u64, 1).map_err(|e| e.to_string());
         let list = (0..bytes).map(one).collect::<Result<Vec<bool>, String>>()?;
         Ok((list.iter().all(|w| *w), list.iter().any(|w| *w)))
+    }
+
+    fn tensor_map(&mut self, spec: &TensorMapSpec<'_>) -> Result<TensorMap, String> {
+        Ok(TensorMap(emulated::tiled(spec).map_err(|e| e.to_string())?.encode()))
     }
 
     fn launch(

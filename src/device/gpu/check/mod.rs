@@ -11,6 +11,7 @@
 
 mod attention;
 mod bench;
+mod ceiling;
 mod data;
 mod elementwise;
 mod gemm;
@@ -24,7 +25,7 @@ mod rmsnorm;
 mod rope;
 mod sample;
 
-pub use bench::{Bench, Matrix, Traffic};
+pub use bench::{Bench, Matrix, Traffic, words};
 pub use data::{Rng, Store};
 pub use machine::{Counted, Emulated, Geometry, Machine};
 pub use on_driver::OnDriver;
@@ -76,6 +77,7 @@ pub fn cases() -> Vec<Case> {
     gemm::cases(&mut list);
     quant::cases(&mut list);
     attention::cases(&mut list);
+    ceiling::cases(&mut list);
     list
 }
 

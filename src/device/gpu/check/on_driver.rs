@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::machine::{Counted, Geometry, Machine};
-use crate::device::gpu::driver::{Driver, DriverError, Launch, ModuleId, Stream};
+use crate::device::gpu::driver::{
+    Driver, DriverError, Launch, ModuleId, Stream, TensorMap, TensorMapSpec,
+};
 use crate::device::gpu::registry::{self, Kernel};
 
 /// Bytes of pattern before and after each allocation.
@@ -70,6 +72,10 @@ impl Machine for OnDriver<'_> {
     fn reached(&mut self, address: u64, bytes: usize) -> Result<(bool, bool), String> {
         let any = !self.plain(address, bytes)?;
         Ok((any, any))
+    }
+
+    fn tensor_map(&mut self, spec: &TensorMapSpec<'_>) -> Result<TensorMap, String> {
+        self.driver.tensor_map(spec).map_err(said)
     }
 
     fn launch(

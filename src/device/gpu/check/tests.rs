@@ -82,3 +82,27 @@ fn checks_run_on_a_driver_and_see_stray_writes_there() {
     machine.write(at + 24, &[0]).expect("the guard is memory");
     assert!(machine.clear().expect_err("seen").contains("written outside of 24 bytes"));
 }
+
+/// Registers and shared memory, as ptxas reports them, leave room for the blocks that a grid counts
+/// on: one of each kernel, two of decode attention, with whose splits a card is filled.
+#[test]
+fn kernels_are_as_resident_as_declared() {
+    use pacer_emulator::card::{A100, H100_SXM};
+    use pacer_emulator::timemodel::{BlockNeeds, occupancy};
+    for (module, kernel) in registry::kernels() {
+        for (card, arch) in [(&A100, "sm_80"), (&H100_SXM, "sm_90")] {
+            if !module.target.runs_on(card.capability) {
+                continue;
+            }
+            let uses = kernel.uses.iter().find(|u| u.0.starts_with(arch)).expect(kernel.symbol);
+            let shared = uses.2 + kernel.shared;
+            let needs = BlockNeeds { threads: kernel.block, registers: uses.1, shared };
+            let blocks = occupancy(card, needs).blocks;
+            // Two where shared memory has room for them, then registers must too.
+            let two = kernel.symbol.contains("attention_decode")
+                && 2 * (kernel.shared + 1024) <= card.shared_per_sm;
+            let wanted = if two { 2 } else { 1 };
+            assert!(blocks >= wanted, "{} on {}: {blocks} blocks", kernel.symbol, card.name);
+        }
+    }
+}

@@ -9,7 +9,9 @@ use crate::device::gpu::registry;
 use crate::error::{Error, Result};
 
 /// Head sizes that kernels exist for.
-pub const HEAD_DIMS: [usize; 6] = [32, 64, 80, 96, 128, 256];
+pub const HEAD_DIMS: [usize; 8] = [16, 24, 32, 64, 80, 96, 128, 256];
+/// Those of them that wgmma's kernel exists for.
+pub const WGMMA_HEAD_DIMS: [usize; 2] = [64, 128];
 /// Rows (token, head of a group) that a decode block serves.
 pub const DECODE_ROWS: usize = 16;
 /// Tokens of a split of the keys.
@@ -119,6 +121,25 @@ impl Heads {
     pub fn prefill(&self, tiles: usize, card: &Card) -> Result<Choice> {
         self.check()?;
         let symbol = format!("sm80_{}_attention_prefill_{}", self.half.name(), self.head_dim);
+        self.choice(symbol, [tiles, self.kv_heads, 1], card)
+    }
+
+    /// The prefill kernel of wgmma and TMA, on the same tiles. A candidate only: nothing picks it
+    /// before a card was seen to give the same bits as with `mma.sync`.
+    ///
+    /// # Errors
+    /// As [`Heads::prefill`]; the card is no Hopper, or the head size has no such kernel.
+    pub fn prefill_wgmma(&self, tiles: usize, card: &Card) -> Result<Choice> {
+        self.check()?;
+        if card.capability != (9, 0) || !WGMMA_HEAD_DIMS.contains(&self.head_dim) {
+            return Err(Error::unsupported(format!(
+                "attention by wgmma: head_dim {} on compute capability {}.{}; kernels exist for \
+                 {WGMMA_HEAD_DIMS:?} on 9.0",
+                self.head_dim, card.capability.0, card.capability.1
+            )));
+        }
+        let (half, dim) = (self.half.name(), self.head_dim);
+        let symbol = format!("sm90a_{half}_attention_prefill_wgmma_{dim}");
         self.choice(symbol, [tiles, self.kv_heads, 1], card)
     }
 

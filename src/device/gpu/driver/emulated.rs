@@ -283,21 +283,7 @@ impl Driver for Emulated {
     }
 
     fn tensor_map(&self, spec: &TensorMapSpec<'_>) -> Result<TensorMap> {
-        let refused = |message: String| {
-            DriverError::new(Class::Recoverable, "tensor_map", message).with_code(1)
-        };
-        let element = tensormap::MapType::from_number(spec.element as u32)
-            .ok_or_else(|| refused("an unknown element type".into()))?;
-        let swizzle = match spec.swizzle {
-            MapSwizzle::None => Swizzle::None,
-            MapSwizzle::B32 => Swizzle::B32,
-            MapSwizzle::B64 => Swizzle::B64,
-            MapSwizzle::B128 => Swizzle::B128,
-        };
-        let (dims, boxes) = (spec.dims, spec.box_dims);
-        let map =
-            tensormap::TensorMap::tiled(element, spec.address, dims, spec.strides, boxes, swizzle)
-                .map_err(|e| refused(e.to_string()))?;
+        let map = tiled(spec)?;
         self.told("tensor_map", self.machine.encode(&map)).map(TensorMap)
     }
 
@@ -308,4 +294,24 @@ impl Driver for Emulated {
     fn profiler(&self, _on: bool) -> Result<()> {
         Ok(())
     }
+}
+
+/// The PTX machine's form of a tensor map.
+///
+/// # Errors
+/// [`Class::Recoverable`] for a shape that TMA cannot describe.
+pub fn tiled(spec: &TensorMapSpec<'_>) -> Result<tensormap::TensorMap> {
+    let refused =
+        |message: String| DriverError::new(Class::Recoverable, "tensor_map", message).with_code(1);
+    let element = tensormap::MapType::from_number(spec.element as u32)
+        .ok_or_else(|| refused("an unknown element type".into()))?;
+    let swizzle = match spec.swizzle {
+        MapSwizzle::None => Swizzle::None,
+        MapSwizzle::B32 => Swizzle::B32,
+        MapSwizzle::B64 => Swizzle::B64,
+        MapSwizzle::B128 => Swizzle::B128,
+    };
+    let (dims, boxes) = (spec.dims, spec.box_dims);
+    tensormap::TensorMap::tiled(element, spec.address, dims, spec.strides, boxes, swizzle)
+        .map_err(|e| refused(e.to_string()))
 }
