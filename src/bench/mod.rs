@@ -4,6 +4,7 @@ pub mod ceilings;
 pub mod compare;
 pub mod data;
 pub mod draws;
+pub mod golden;
 pub mod load;
 pub mod offline;
 pub mod one_batch;

@@ -14,7 +14,7 @@ use crate::bench::one_batch::profile::CaseProfile;
 use crate::bench::one_batch::row::{self, Context};
 use crate::bench::one_batch::subject::EngineBatch;
 use crate::bench::one_batch::sweep::{self, Observer, Sweep};
-use crate::bench::one_batch::{OneBatch, inputs, text};
+use crate::bench::one_batch::{OneBatch, SubjectInfo, inputs, text};
 use crate::engine::options::EngineOptions;
 use crate::engine::sizes;
 use crate::error::{Error, Result};
@@ -167,7 +167,7 @@ impl Run for BenchOneBatch {
         if self.correctness_test {
             return self.correctness(subject.as_mut(), &mut |l| out::line(l));
         }
-        let ceiling = ceiling(&subject.describe().device_kind, subject.describe().threads);
+        let ceiling = ceiling(&subject.describe());
         let clock = RealClock::new();
         self.measure(subject.as_mut(), &clock, &interrupt, ceiling, &mut |l| out::line(l))
     }
@@ -380,11 +380,16 @@ impl Printer<'_> {
     }
 }
 
-/// The CPU's ceilings: as `pacer calibrate` stored them, else measured now; for another device
-/// none yet.
-fn ceiling(device_kind: &str, threads: usize) -> Ceiling {
+/// The CPU's ceilings: as `pacer calibrate` stored them, else measured now; a card's as stored.
+fn ceiling(subject: &SubjectInfo) -> Ceiling {
+    let SubjectInfo { device_kind, device_name, threads, .. } = subject;
+    let threads = *threads;
     if device_kind != "cpu" {
-        return Err(format!("no ceilings are measured for the device {device_kind}"));
+        let path = store::default_path().filter(|_| device_kind == "cuda");
+        let stored = path.and_then(|p| store::load(&p, device_name, 0).ok().flatten());
+        return stored.ok_or_else(|| {
+            format!("no ceilings are stored for {device_name}; see pacer calibrate --device cuda")
+        });
     }
     let stored = store::default_path().map(|p| store::load(&p, &machine::cpu_name(), threads));
     match stored {

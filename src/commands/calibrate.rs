@@ -3,16 +3,35 @@
 use std::time::Duration;
 
 use argh::{ArgsInfo, FromArgs};
+use serde_json::json;
 
 use super::{Run, out};
 use crate::bench::ceilings::{self, Budget, Ceilings, store};
+use crate::choice;
+use crate::device::gpu::bench::{Rig, Size, ceiling};
+use crate::device::gpu::driver::Driver;
+use crate::device::gpu::driver::cuda::Cuda;
 use crate::error::{Error, Result};
+use crate::measure::date;
+
+choice! {
+    /// Whose ceilings.
+    Whose { Cpu = "cpu", Cuda = "cuda" }
+}
 
 /// Measures this machine's ceilings (memory reads, float32 and int8 multiply-adds) and what a loop
 /// on all threads costs, and stores them, so that benchmarks can say what share they reach.
 #[derive(FromArgs, ArgsInfo, Debug, Clone, PartialEq)]
 #[argh(help_triggers("--help"))]
 pub struct Calibrate {
+    /// cpu, or cuda: the card's reads of memory and its bf16 products (default cpu)
+    #[argh(option, arg_name = "DEVICE", default = "Whose::Cpu")]
+    device: Whose,
+
+    /// with --device cuda, tiny work, to try the command where kernels are emulated
+    #[argh(switch)]
+    small: bool,
+
     /// threads to measure with (default: one per core)
     #[argh(option, arg_name = "N", from_str_fn(super::values::whole::<1, 4096>))]
     threads: Option<usize>,
@@ -43,9 +62,14 @@ impl Run for Calibrate {
             each: Duration::from_millis(self.duration_ms as u64),
             buffer_bytes: self.buffer_mib << 20,
         };
-        let found = ceilings::measure(self.threads.unwrap_or(cores), budget)?;
+        let found = match self.device {
+            Whose::Cpu => ceilings::measure(self.threads.unwrap_or(cores), budget)?,
+            Whose::Cuda => card(self.small)?,
+        };
         if self.json {
             out::line(store::to_json(&found))?;
+        } else if self.device == Whose::Cuda {
+            out::line(card_table(&found))?;
         } else {
             out::line(table(&found))?;
         }
@@ -59,6 +83,33 @@ impl Run for Calibrate {
         out::note(format_args!("stored in {}", path.display()));
         Ok(())
     }
+}
+
+/// The card's ceilings, stored under its name: the fastest instruction's products.
+fn card(small: bool) -> Result<Ceilings> {
+    let driver = Cuda::open(0).map_err(|e| Error::device(e.to_string()))?;
+    let mut rig = Rig::new(&driver, 1 << 20)?;
+    let size = if small { Size::Small } else { Size::Full };
+    let found = ceiling::measure(&mut rig, size)?;
+    let entry = json!({
+        "cpu": driver.card().name,
+        "threads": 0,
+        "isa": if found.wgmma_flops_per_s.is_some() { "wgmma bf16" } else { "mma.sync bf16" },
+        "bytes_per_s": found.read_bytes_per_s,
+        "flops_per_s": found.flops_per_s(),
+        "date": date::now_iso(),
+    });
+    store::parse(&entry).ok_or_else(|| Error::device("the card's clock did not move"))
+}
+
+fn card_table(c: &Ceilings) -> String {
+    format!(
+        "{}\n  memory read        {:10.2} GB/s\n  products, {:9}{:10.2} TFLOP/s",
+        c.cpu,
+        c.bytes_per_s * 1e-9,
+        c.isa,
+        c.flops_per_s * 1e-12
+    )
 }
 
 fn table(c: &Ceilings) -> String {

@@ -60,7 +60,9 @@ fn is_entry(entry: &Value, cpu: &str, threads: usize) -> bool {
     entry["cpu"].as_str() == Some(cpu) && entry["threads"].as_u64() == Some(threads as u64)
 }
 
-fn parse(e: &Value) -> Option<Ceilings> {
+/// Ceilings as [`to_json`] writes them; what is not given is not known. A card's are stored under
+/// its name with no threads.
+pub fn parse(e: &Value) -> Option<Ceilings> {
     let rate = |key: &str| e[key].as_f64().filter(|&x| x > 0.0);
     Some(Ceilings {
         cpu: e["cpu"].as_str()?.to_string(),

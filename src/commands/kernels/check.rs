@@ -1,13 +1,15 @@
 //! `pacer kernels check`: every GPU kernel against its formula in f64.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use argh::{ArgsInfo, FromArgs};
 use serde_json::json;
 
 use super::super::{Run, out, values};
 use crate::choice;
-use crate::device::gpu::check::{self, Case, Emulated, Machine, OnDriver};
+use crate::device::gpu::check::{self, Case, Emulated, OnDriver, Outcome};
 use crate::device::gpu::driver::Driver;
 use crate::device::gpu::driver::cuda::Cuda;
 use crate::device::gpu::registry::{self, Target};
@@ -32,6 +34,10 @@ pub struct Check {
     #[argh(option, arg_name = "NAME")]
     pub kernel: Option<String>,
 
+    /// leave out cases whose name has this in it (default: none)
+    #[argh(option, arg_name = "NAME")]
+    pub skip: Option<String>,
+
     /// orders of blocks and warps to try on the PTX machine (default 20)
     #[argh(option, arg_name = "N", default = "20", from_str_fn(values::whole::<1, 10_000>))]
     pub schedules: usize,
@@ -46,14 +52,69 @@ impl Run for Check {
 
     fn run(self) -> Result<()> {
         match self.device {
-            On::Emulated => self.all(&mut Emulated::default(), self.schedules as u64, |_| true),
+            On::Emulated => {
+                let cases = self.cases(|_| true)?;
+                let mut report = Report::new(&self);
+                on_threads(&cases, self.schedules as u64, &mut |case, outcome| {
+                    report.add(case, outcome)
+                })?;
+                report.end(cases.len(), |_| true)
+            }
             On::Cuda => {
                 let card = Cuda::open(0).map_err(|e| Error::device(e.to_string()))?;
                 let capability = card.card().capability;
-                self.all(&mut OnDriver::new(&card), 1, |t| t.runs_on(capability))
+                let runs = |t: Target| t.runs_on(capability);
+                let cases = self.cases(runs)?;
+                let (mut machine, mut report) = (OnDriver::new(&card), Report::new(&self));
+                for case in &cases {
+                    report.add(case, check::run(case, &mut machine, 1))?;
+                }
+                report.end(cases.len(), runs)
             }
         }
     }
+}
+
+/// Runs every case, as many at once as there are cores, each worker on a PTX machine of its own.
+/// Outcomes arrive in the cases' order.
+fn on_threads(
+    cases: &[Case],
+    schedules: u64,
+    tell: &mut dyn FnMut(&Case, Outcome) -> Result<()>,
+) -> Result<()> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let (sender, outcomes) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let (next, sender) = (&next, sender.clone());
+            scope.spawn(move || {
+                let mut machine = Emulated::default();
+                while let Some((n, case)) = {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    cases.get(n).map(|case| (n, case))
+                } {
+                    // Nobody listens any more once standard output is closed.
+                    if sender.send((n, check::run(case, &mut machine, schedules))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        let mut due = 0;
+        for (n, outcome) in outcomes {
+            early.insert(n, outcome);
+            while let Some(outcome) = early.remove(&due) {
+                if let Some(case) = cases.get(due) {
+                    tell(case, outcome)?;
+                }
+                due += 1;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// # Errors
@@ -71,48 +132,21 @@ fn all_ran(launched: &BTreeSet<&str>, runs: impl Fn(Target) -> bool) -> Result<(
 }
 
 impl Check {
-    fn all(
-        &self,
-        machine: &mut dyn Machine,
-        schedules: u64,
-        runs: impl Fn(Target) -> bool,
-    ) -> Result<()> {
-        let named = |c: &Case| self.kernel.as_ref().is_none_or(|name| c.name.contains(name));
+    /// The cases that the flags name and the machine runs.
+    fn cases(&self, runs: impl Fn(Target) -> bool) -> Result<Vec<Case>> {
+        let has = |c: &Case, part: &Option<String>| part.as_ref().map(|p| c.name.contains(p));
+        let named =
+            |c: &Case| has(c, &self.kernel) != Some(false) && has(c, &self.skip) != Some(true);
         let wanted = |c: &Case| named(c) && runs(c.target);
         let cases: Vec<Case> = check::cases().into_iter().filter(wanted).collect();
         if cases.is_empty() {
             let name = self.kernel.as_deref().unwrap_or("");
             return Err(Error::usage(format!("--kernel {name}: no case has this in its name")));
         }
-        let (mut failed, mut launched) = (0, BTreeSet::new());
-        for case in &cases {
-            let outcome = check::run(case, machine, schedules);
-            launched.extend(outcome.launched.iter().copied());
-            failed += usize::from(outcome.failure.is_some());
-            self.tell(case, &outcome)?;
-        }
-        let total = registry::kernels().count();
-        let count = cases.len();
-        if !self.json {
-            out::line(format!(
-                "{} of {count} cases pass under {schedules} schedules; {} of {total} kernels ran",
-                count - failed,
-                launched.len()
-            ))?;
-        }
-        if failed > 0 {
-            return Err(Error::new(
-                Kind::Device,
-                format!("{failed} of {count} kernel checks fail"),
-            ));
-        }
-        match self.kernel {
-            Some(_) => Ok(()),
-            None => all_ran(&launched, runs),
-        }
+        Ok(cases)
     }
 
-    fn tell(&self, case: &Case, outcome: &check::Outcome) -> Result<()> {
+    fn tell(&self, case: &Case, outcome: &Outcome) -> Result<()> {
         if self.json {
             return out::line(json!({
                 "case": case.name,
@@ -125,6 +159,46 @@ impl Check {
         match &outcome.failure {
             None => out::line(format!("pass  {}", case.name)),
             Some(e) => out::line(format!("FAIL  {}: {e}", case.name)),
+        }
+    }
+}
+
+/// What has been found so far.
+struct Report<'a> {
+    flags: &'a Check,
+    failed: usize,
+    launched: BTreeSet<&'static str>,
+}
+
+impl<'a> Report<'a> {
+    fn new(flags: &'a Check) -> Self {
+        Report { flags, failed: 0, launched: BTreeSet::new() }
+    }
+
+    fn add(&mut self, case: &Case, outcome: Outcome) -> Result<()> {
+        self.launched.extend(outcome.launched.iter().copied());
+        self.failed += usize::from(outcome.failure.is_some());
+        self.flags.tell(case, &outcome)
+    }
+
+    fn end(self, count: usize, runs: impl Fn(Target) -> bool) -> Result<()> {
+        let Report { flags, failed, launched } = self;
+        let total = registry::kernels().count();
+        let schedules = if flags.device == On::Cuda { 1 } else { flags.schedules };
+        if !flags.json {
+            out::line(format!(
+                "{} of {count} cases pass under {schedules} schedules; {} of {total} kernels ran",
+                count - failed,
+                launched.len()
+            ))?;
+        }
+        if failed > 0 {
+            let what = format!("{failed} of {count} kernel checks fail");
+            return Err(Error::new(Kind::Device, what));
+        }
+        match flags.kernel {
+            Some(_) => Ok(()),
+            None => all_ran(&launched, runs),
         }
     }
 }

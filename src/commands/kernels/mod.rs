@@ -2,8 +2,10 @@
 //! implements `Run` under the name `kernels NAME`, and one line in [`COMMANDS`].
 
 mod arguments;
+pub mod bench;
 pub mod check;
 pub mod emulate;
+pub mod golden;
 pub mod list;
 
 use argh::{ArgsInfo, CommandInfoWithArgs, FromArgs};
@@ -16,6 +18,8 @@ pub const COMMANDS: &[Command] = &[
     Command::of::<list::List>(),
     Command::of::<check::Check>(),
     Command::of::<emulate::Emulate>(),
+    Command::of::<bench::Bench>(),
+    Command::of::<golden::Golden>(),
 ];
 
 const PREFIX: &str = "kernels ";

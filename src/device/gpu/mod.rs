@@ -6,6 +6,7 @@
 //! whether a graph was replayed.
 
 pub mod abi;
+pub mod bench;
 pub mod check;
 pub mod choose;
 pub mod driver;
