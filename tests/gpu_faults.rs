@@ -12,6 +12,7 @@ use pacer::device::gpu::driver::emulated::Emulated;
 use pacer::device::gpu::{GpuDevice, GpuLoaded, GpuOptions};
 use pacer::device::{Batch, Limits, Loaded, Span};
 use pacer::engine::model::Model;
+use pacer::engine::options::{LoadFormat, ModelOptions};
 use pacer::error::{Kind, Result};
 use pacer::profile::recorder::Recorder;
 use pacer_emulator::Checks;
@@ -117,9 +118,15 @@ fn pages_are_copied_in_every_layer() {
 
 #[test]
 fn a_head_size_without_a_kernel_is_named() {
-    let (model, _) = harness::open("olmo2");
-    let error = load(&model, &driver(""), None).err().expect("heads of 16 numbers");
+    let options = ModelOptions {
+        path: Some(harness::folder("llama").to_str().unwrap().to_owned()),
+        format: LoadFormat::Dummy,
+        overrides: Some(serde_json::json!({ "head_dim": 40 })),
+        ..ModelOptions::default()
+    };
+    let model = Model::open(&options).unwrap();
+    let error = load(&model, &driver(""), None).err().expect("heads of 40 numbers");
     assert_eq!(error.kind, Kind::Unsupported);
     assert!(error.message.contains("self_attn.attn"), "{error}");
-    assert!(error.message.contains("head_dim 16") && error.message.contains("128"), "{error}");
+    assert!(error.message.contains("head_dim 40") && error.message.contains("128"), "{error}");
 }

@@ -44,9 +44,19 @@ fn llama_on_cuda() {
     harness::greedy("llama", &driver, 4);
 }
 
-/// The models of `tests/golden`, which record what bfloat16 may differ by. Those of
-/// `tests/golden_more` record limits for float32 only, and most have heads of 16 or 24 numbers,
-/// which are refused by name (`tests/gpu_faults.rs`).
+/// Other architectures and rope scalings, heads of 16, 24 and 32 numbers.
+const MORE: [&str; 7] =
+    ["gemma3", "llama-bias", "llama-yarn", "olmo2", "phi3-longrope", "qwen3-moe-mixed", "smollm3"];
+
+#[test]
+fn heads_of_16_and_24_numbers() {
+    for name in ["llama-yarn", "llama-bias"] {
+        harness::logits(name, &emulated(Checks::FAST));
+        harness::greedy(name, &emulated(Checks::FAST), 4);
+    }
+}
+
+/// The models of `tests/golden`, which record what bfloat16 may differ by.
 const MODELS: [&str; 9] =
     ["gemma2", "llama", "llama3-rope", "mistral", "mixtral", "phi3", "qwen2", "qwen3", "qwen3-moe"];
 
@@ -54,7 +64,7 @@ const MODELS: [&str; 9] =
 fn models() -> Vec<&'static str> {
     let named = std::env::var("PACER_GOLDEN").unwrap_or_default();
     let wanted = |m: &&str| named.is_empty() || named.split(',').any(|n| n == *m);
-    let chosen: Vec<&str> = MODELS.into_iter().filter(wanted).collect();
+    let chosen: Vec<&str> = MODELS.into_iter().chain(MORE).filter(wanted).collect();
     assert!(!chosen.is_empty(), "PACER_GOLDEN={named} names no golden model");
     chosen
 }

@@ -146,3 +146,39 @@ fn usage_errors_are_exit_2_and_name_the_flag() {
     assert_eq!(run.status.code(), Some(2));
     assert!(text(&run.stderr).contains("did you mean emulate"), "{}", text(&run.stderr));
 }
+
+fn pacer(words: &[&str]) -> Output {
+    let run = Command::new(env!("CARGO_BIN_EXE_pacer")).args(words).output();
+    run.expect("the program that cargo built")
+}
+
+#[test]
+fn kernels_are_timed_beside_the_ceilings_of_the_same_run() {
+    let words = ["kernels", "bench", "--device", "emulated", "--small", "--repeat", "2", "--json"];
+    let run = pacer(&[&words[..], &["--kernel", "attention"]].concat());
+    let said = text(&run.stdout);
+    assert!(run.status.success(), "{said}{}", text(&run.stderr));
+    let rows: Vec<Value> =
+        said.lines().map(|l| serde_json::from_str(l).expect("one object a line")).collect();
+    assert_eq!(rows[0]["subject"], "ceilings");
+    assert!(rows[0]["read_gb_per_s"].as_f64().is_some_and(|r| r > 0.0), "{}", rows[0]);
+    // Decode, and prefill by mma.sync and by wgmma.
+    assert_eq!(rows.len(), 4, "{said}");
+    for row in &rows[1..] {
+        assert_eq!(row["projected"], true);
+        assert!(row["cold_us"].as_f64().is_some_and(|t| t > 0.0), "{row}");
+        assert_eq!(row["cold_samples_us"].as_array().map(Vec::len), Some(2));
+    }
+    assert!(rows[3]["kernel"].as_str().is_some_and(|k| k.contains("wgmma")), "{}", rows[3]);
+    let none = pacer(&[&words[..], &["--kernel", "nosuch"]].concat());
+    assert_eq!(none.status.code(), Some(2));
+    assert!(text(&none.stderr).contains("no subject has this in its name"));
+}
+
+#[test]
+fn golden_models_need_folders_that_are_golden_models() {
+    assert_eq!(pacer(&["kernels", "golden"]).status.code(), Some(2));
+    let run = pacer(&["kernels", "golden", KERNELS]);
+    assert_eq!(run.status.code(), Some(1));
+    assert!(text(&run.stdout).contains("golden.json"), "{}", text(&run.stdout));
+}

@@ -44,12 +44,24 @@ impl Bench {
     }
 
     pub fn launch<P: Copy>(&mut self, symbol: &str, grid: [u32; 3], params: &P) -> Ran {
+        let (_, kernel) = registry::kernel(symbol).expect("a kernel");
+        self.launch_block(symbol, grid, kernel.block, params)
+    }
+
+    /// With fewer threads than the kernel's most.
+    pub fn launch_block<P: Copy>(
+        &mut self,
+        symbol: &str,
+        grid: [u32; 3],
+        block: u32,
+        params: &P,
+    ) -> Ran {
         let (of, kernel) = registry::kernel(symbol).expect("a kernel");
         let module = Module::parse(&of.ptx().expect("PTX")).expect("checked-in PTX");
         let spec = LaunchSpec {
             kernel: symbol,
             grid,
-            block: [kernel.block, 1, 1],
+            block: [block, 1, 1],
             cluster: [kernel.cluster, 1, 1],
             shared_bytes: kernel.shared,
             params: registry::param_bytes(params),
@@ -113,15 +125,19 @@ fn integer(form: &str) -> bool {
     ops.iter().any(|s| form.starts_with(s)) && !form.contains("f32") && !form.contains("f16")
 }
 
-pub fn print_head() {
-    println!(
-        "| launch | kernel | MB least | GFLOP | blocks/SM | projected µs | bound | of bytes | of FLOPs |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
+pub const HEAD: &str = concat!(
+    "| launch | kernel | MB least | GFLOP | blocks/SM, warps | projected µs | bound ",
+    "| of bytes | of FLOPs |\n|---|---|---|---|---|---|---|---|---|\n"
+);
+
+/// A line of the table, and the seconds it projects.
+pub struct Row {
+    pub text: String,
+    pub seconds: f64,
 }
 
-/// One line: what bounds the launch, and its share of memory's and the tensor cores' peaks.
-pub fn print_row(name: &str, symbol: &str, geometry: Geometry, ran: &Ran, load: &Load) {
+/// What bounds the launch, and its share of memory's and the tensor cores' peaks.
+pub fn row(name: &str, symbol: &str, geometry: Geometry, ran: &Ran, load: &Load) -> Row {
     let (_, kernel) = registry::kernel(symbol).expect("a kernel");
     let uses = kernel.uses.iter().find(|u| u.0.starts_with("sm_90")).expect("usage on sm_90");
     let needs =
@@ -147,12 +163,15 @@ pub fn print_row(name: &str, symbol: &str, geometry: Geometry, ran: &Ran, load: 
     let p = project(&H100_SXM, &work).expect("fits");
     let of_bytes = load.unique / p.seconds / H100_SXM.memory_bandwidth * 100.0;
     let of_flops = load.flops / p.seconds / 989.4e12 * 100.0;
-    println!(
-        "| {name} | `{symbol}` | {:.2} | {:.3} | {} | {:.1} | {} | {of_bytes:.0} % | {of_flops:.0} % |",
+    let text = format!(
+        "| {name} | `{symbol}` | {:.2} | {:.3} | {}, {} | {:.1} | {} | {of_bytes:.0} % | \
+         {of_flops:.0} % |\n",
         load.unique / 1e6,
         load.flops / 1e9,
         p.occupancy.blocks,
+        p.occupancy.warps,
         p.seconds * 1e6,
         p.bound.name(),
     );
+    Row { text, seconds: p.seconds }
 }
