@@ -177,25 +177,6 @@ impl Heads {
         self.choice(symbol, [tiles, self.kv_heads, 1], card)
     }
 
-    /// The prefill kernel of wgmma and TMA, on the same tiles. A candidate only: nothing picks it
-    /// before a card was seen to give the same bits as with `mma.sync`.
-    ///
-    /// # Errors
-    /// As [`Heads::prefill`]; the card is no Hopper, or the head size has no such kernel.
-    pub fn prefill_wgmma(&self, tiles: usize, card: &Card) -> Result<Choice> {
-        self.check()?;
-        if card.capability != (9, 0) || !WGMMA_HEAD_DIMS.contains(&self.head_dim) {
-            return Err(Error::unsupported(format!(
-                "attention by wgmma: head_dim {} on compute capability {}.{}; kernels exist for \
-                 {WGMMA_HEAD_DIMS:?} on 9.0",
-                self.head_dim, card.capability.0, card.capability.1
-            )));
-        }
-        let (half, dim) = (self.half.name(), self.head_dim);
-        let symbol = format!("sm90a_{half}_attention_prefill_wgmma_{dim}");
-        self.choice(symbol, [tiles, self.kv_heads, 1], card)
-    }
-
     fn choice(&self, symbol: String, grid: [usize; 3], card: &Card) -> Result<Choice> {
         let (_, kernel) = registry::kernel(&symbol)?;
         if kernel.shared > card.shared_per_block {
