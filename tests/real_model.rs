@@ -95,7 +95,7 @@ fn a_real_quantised_model_agrees_with_a_float32_run() {
         println!("{mode:?}: mean KL per position {kl:.2e}, at most {limit:e}");
         assert!(kl < limit, "{mode:?}: {kl}");
     }
-    assert_eq!(Mode::default(), Mode::Int8, "the default is among those compared");
+    assert_eq!(Mode::default(), Mode::Int16, "the default is among those compared");
 }
 
 #[test]

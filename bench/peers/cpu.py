@@ -64,7 +64,7 @@ def output(command):
 def one_batch(args, file, batches, inputs, tokens, repeat, warmup):
     """Rows of `pacer bench-one-batch`, one for each shape."""
     command = [args.pacer, "bench-one-batch", "--model-path", file, "--device", "cpu", "--threads",
-               args.threads, "--batch-size", *batches, "--input-len", *inputs, "--output-len",
+               args.threads, "--activation-bits", args.activation_bits, "--batch-size", *batches, "--input-len", *inputs, "--output-len",
                tokens, "--repeat", repeat, "--warmup", warmup, "--result-filename", "", "--json"]
     return [json.loads(line) for line in output(command).splitlines()]
 
@@ -112,7 +112,7 @@ def batch(args, tools, file):
 
 def generate_command(args, file, tokens):
     return [args.pacer, "generate", "--model-path", file, "--device", "cpu", "--threads",
-            args.threads, "--context-length", CONTEXT, "--max-total-tokens", CONTEXT, "--prompt",
+            args.threads, "--activation-bits", args.activation_bits, "--context-length", CONTEXT, "--max-total-tokens", CONTEXT, "--prompt",
             TEXT, "--max-new-tokens", tokens, "--temperature", 0]
 
 
@@ -234,6 +234,8 @@ def arguments():
     parser.add_argument("--work", type=llama.path, default=ROOT / "target/peers",
                         help="where tools and files are made (default target/peers)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--activation-bits", type=int, choices=[8, 16], default=8,
+                        help="Pacer's; 8 is llama.cpp's own arithmetic (default), 16 Pacer's default")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",
                         help=f"of {', '.join(STAGES)}")

@@ -7,12 +7,12 @@ use pacer_emulator::host::Config;
 use serde_json::Value;
 
 use super::model_flags::{
-    Chunking, DeviceChoice, DtypeChoice, LoadFormat, ModelFlags, SchedulePolicy,
+    ActivationBits, Chunking, DeviceChoice, DtypeChoice, LoadFormat, ModelFlags, SchedulePolicy,
 };
 use super::out;
 use super::progress::Progress;
 use crate::device::Device;
-use crate::device::cpu::{CpuDevice, CpuOptions, available_memory};
+use crate::device::cpu::{CpuDevice, CpuOptions, Mode, available_memory};
 use crate::device::gpu::driver::Driver;
 use crate::device::gpu::driver::cuda::Cuda;
 use crate::device::gpu::driver::emulated::Emulated;
@@ -103,7 +103,11 @@ pub fn device(flags: &ModelFlags) -> Result<Box<dyn Device>> {
 fn cpu(flags: &ModelFlags) -> Result<Box<dyn Device>> {
     let weights = model_options(flags).dtype;
     let (threads, bind) = (flags.threads, flags.cpu_bind);
-    let options = CpuOptions { threads, bind, weights, ..CpuOptions::default() };
+    let mode = match flags.activation_bits {
+        ActivationBits::Sixteen => Mode::Int16,
+        ActivationBits::Eight => Mode::Int8,
+    };
+    let options = CpuOptions { threads, bind, weights, mode, ..CpuOptions::default() };
     Ok(Box::new(CpuDevice::new(options)?))
 }
 
