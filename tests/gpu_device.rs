@@ -224,7 +224,7 @@ fn declared_traffic_is_what_the_machine_counts() {
     let spans: Vec<Span> =
         (0..sequences).map(|i| Span { start: i, len: 1, past, pages_start: i * 26 }).collect();
     let pages: Vec<u32> = (0..sequences * 26).map(|p| p as u32).collect();
-    let batch = Batch { tokens: &[5; 2], spans: &spans, pages: &pages, logit_rows: &[0, 1] };
+    let batch = Batch { tokens: &[5, 900], spans: &spans, pages: &pages, logit_rows: &[0, 1] };
     loaded.step(&batch, &mut Recorder::off()).unwrap();
     let (names, moved) = (driver.take().0, driver.take_moved());
     let declared = loaded.decode_traffic(sequences, past + 1);

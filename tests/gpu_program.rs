@@ -94,9 +94,9 @@ impl Server {
     fn ask(&self, head: &str, body: &str) -> Option<u16> {
         let mut socket = TcpStream::connect(&self.address).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).ok()?;
-        let length = body.len();
+        let (host, length) = (&self.address, body.len());
         let request = format!(
-            "{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            "{head} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         );
         socket.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();

@@ -139,7 +139,13 @@ mod tests {
         for module in MODULES {
             let ptx = module.ptx().unwrap();
             let version = ptx.lines().find_map(|l| l.strip_prefix(".version "));
-            let most = if module.target == Target::Sm80 { "7.0" } else { "8.0" };
+            let most = match module.target {
+                // Its loads past the first-level cache came with 7.4; it measures a card's
+                // ceilings and serves nobody.
+                Target::Sm80 if module.name == "ceiling_sm80" => "7.4",
+                Target::Sm80 => "7.0",
+                Target::Sm90a => "8.0",
+            };
             assert!(version.is_some_and(|v| v <= most), "{} has {version:?}", module.name);
         }
     }

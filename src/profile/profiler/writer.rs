@@ -364,6 +364,6 @@ fn step_aside() {
     #[cfg(target_os = "linux")]
     // SAFETY: 0 means the calling thread on Linux; the call changes its priority only.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::setpriority(libc::PRIO_PROCESS, 0, 5);
     }
 }
