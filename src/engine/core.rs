@@ -27,7 +27,8 @@ use super::step::{Buffers, StepStats};
 /// A model on a device with its scheduler. Single-threaded: whoever owns it steps it.
 pub struct Engine {
     pub model: Model,
-    /// The recorder of the thread that runs steps; while one runs elsewhere, [`aside`](Self::aside).
+    /// The recorder of the thread that runs steps; while one runs elsewhere,
+    /// [`aside`](Self::aside).
     pub recorder: Recorder,
     /// Records what this thread does while the device runs a step on its own thread.
     pub aside: Recorder,

@@ -83,6 +83,10 @@ impl Worker<'_> {
             let metrics = engine.scheduler().metrics();
             trace::count(&mut engine.recorder, &metrics);
             self.health.publish(&metrics);
+            if stepped.is_err() {
+                // Nobody is told of the fault while health still says that all is well.
+                self.health.set_state(State::Faulted);
+            }
             self.send();
             stepped?;
         }
