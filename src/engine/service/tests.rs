@@ -243,7 +243,7 @@ fn a_lost_device_or_a_panic_answers_everybody_and_takes_no_more() {
 #[test]
 fn a_hang_shows_and_holds_up_nobody_else() {
     let mut c = Client::new();
-    c.faults.plan(Place::Step(2), Fault::Hang(Duration::from_millis(400)));
+    c.faults.plan(Place::Step(2), Fault::Hang(Duration::from_secs(2)));
     c.check_empty();
     assert_eq!(c.handle.health().stalled_for(), None, "nothing to do is no hang");
     c.submit(1, 3, 1).expect("room");
@@ -260,8 +260,8 @@ fn a_hang_shows_and_holds_up_nobody_else() {
         stalled = stalled.max(c.handle.health().stalled_for().unwrap_or_default());
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(stalled > Duration::from_millis(200), "{stalled:?}");
-    assert!(worst < Duration::from_millis(200), "a call took {worst:?}");
+    assert!(stalled > Duration::from_millis(500), "{stalled:?}");
+    assert!(worst < Duration::from_millis(1500), "a call took {worst:?}");
 }
 
 #[test]
@@ -287,17 +287,28 @@ fn while_a_step_hangs_on_its_thread_commands_are_obeyed() {
 
 #[test]
 fn results_are_handled_while_the_next_step_runs() {
-    let slow = Duration::from_millis(5);
-    let options = EngineOptions { overlap: Mode::Always, ..EngineOptions::default() };
-    let mut c = Client::with(options, ServiceOptions::default(), slow);
-    (0..32).for_each(|id| c.submit(id, 40, 1).expect("room"));
-    c.await_ends(32);
-    (0..32).for_each(|id| assert_eq!(c.tokens[&(id, 0)], expected(id, 40)));
-    let health = c.handle.health().snapshot();
-    assert!(health.settle_total > Duration::ZERO, "{health:?}");
-    // All but the last step's; a busy machine may take the thread away for a step or two.
-    assert!(health.hidden_total * 2 > health.settle_total, "{health:?}");
-    assert!(health.hidden_total <= health.settle_total, "{health:?}");
+    // The seventh step hangs on the device's thread; what the sixth gave must come meanwhile.
+    let hang = Duration::from_millis(1500);
+    for overlap in [Mode::Always, Mode::Off] {
+        let options = EngineOptions { overlap, ..EngineOptions::default() };
+        let mut c = Client::with(options, ServiceOptions::default(), Duration::ZERO);
+        c.faults.plan(Place::Step(7), Fault::Hang(hang));
+        let faults = c.faults.clone();
+        c.submit(1, 40, 1).expect("room");
+        c.poll_until(|_| faults.steps() >= 7);
+        let begin = Instant::now();
+        c.poll_until(|c| c.tokens.get(&(1, 0)).is_some_and(|t| t.len() >= 6));
+        let waited = begin.elapsed();
+        c.await_ends(1);
+        assert_eq!(c.tokens[&(1, 0)], expected(1, 40));
+        c.check_empty();
+        let health = c.handle.health().snapshot();
+        assert!(health.settle_total > Duration::ZERO, "{health:?}");
+        assert!(health.hidden_total <= health.settle_total, "{health:?}");
+        let hides = overlap == Mode::Always;
+        assert_eq!(health.hidden_total > Duration::ZERO, hides, "{health:?}");
+        assert!(!hides || waited < hang, "the sixth token came {waited:?} after the step began");
+    }
 }
 
 #[test]
