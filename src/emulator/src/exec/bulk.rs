@@ -174,6 +174,7 @@ impl Ctx<'_> {
     fn tensor_map(&mut self, address: u64, lane: u32) -> Run<TensorMap> {
         self.aligned(address, 64, lane)?;
         let mut bytes = [0u8; MAP_BYTES];
+        self.map_order(address, lane)?;
         for (n, part) in bytes.chunks_mut(8).enumerate() {
             let target = self.resolve(Space::Generic, address + 8 * n as u64, lane)?;
             self.read(target, part, lane, Order::Weak)?;
@@ -314,10 +315,7 @@ impl Ctx<'_> {
     /// The executing lanes learn what the asynchronous engine did up to an epoch.
     pub fn learn_engine(&mut self, epoch: u32) {
         let engine = self.engine(self.warp.rank) as usize;
-        let mut known = (**self.warp.clock(self.warp.mask.trailing_zeros() % 32)).clone();
-        known.seen.iter_mut().for_each(|e| *e = 0);
-        known.proxied.iter_mut().for_each(|e| *e = 0);
-        known.reach = None;
+        let mut known = self.warp.clock(self.warp.mask.trailing_zeros() % 32).empty();
         known.learn(engine, epoch);
         self.warp.acquire(self.warp.mask, &known);
     }

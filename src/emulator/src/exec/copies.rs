@@ -110,9 +110,13 @@ impl Ctx<'_> {
         for copy in copies {
             let mut data = [0u8; 16];
             let size = copy.src_bytes as usize;
-            for (n, byte) in data[..size].chunks_mut(4).enumerate() {
-                let at = copy.src + 4 * n as u64;
-                self.read(Target::Global(at), byte, lane, Order::Weak)?;
+            let mut from = 0;
+            while from < size {
+                // The longest part that is aligned: sizes need not be powers of two.
+                let step = 1usize << (size - from).ilog2();
+                let part = &mut data[from..from + step];
+                self.read(Target::Global(copy.src + from as u64), part, lane, Order::Weak)?;
+                from += step;
             }
             let who = self.access(lane, false);
             let who = crate::memory::shadow::Access { pc: copy.pc, ..who };

@@ -13,6 +13,27 @@ pub const LANES: usize = 32;
 pub type V32 = [u32; LANES];
 pub type V64 = [u64; LANES];
 
+/// A value for each lane. (The loop of `array::from_fn` may stay a function of its own, compiled
+/// without the vector instructions that its caller may use.)
+#[inline(always)]
+pub fn each_lane<R: Copy + Default>(f: impl Fn(usize) -> R) -> [R; LANES] {
+    let mut r = [R::default(); LANES];
+    for (i, r) in r.iter_mut().enumerate() {
+        *r = f(i);
+    }
+    r
+}
+
+/// The lanes of which something holds.
+#[inline(always)]
+pub fn truth(f: impl Fn(usize) -> bool) -> u32 {
+    let mut mask = 0;
+    for i in 0..LANES {
+        mask |= if f(i) { BITS[i] } else { 0 };
+    }
+    mask
+}
+
 /// Lanes that share a program counter.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -161,7 +182,7 @@ impl Warp {
             RegKind::B64 => {
                 self.note(self.def64[slot], 1, reg.slot);
                 let wide = &self.r64[slot];
-                std::array::from_fn(|i| wide[i] as u32)
+                each_lane(|i| wide[i] as u32)
             }
             RegKind::Pred | RegKind::Sink => [0; LANES],
             _ => {
@@ -180,7 +201,7 @@ impl Warp {
             return self.r64[slot];
         }
         let narrow = self.reg32(reg);
-        std::array::from_fn(|i| narrow[i].into())
+        each_lane(|i| narrow[i].into())
     }
 
     /// Lanes where a predicate source is true.
@@ -225,12 +246,12 @@ impl Warp {
                 self.wgmma.wrote(slot);
             }
             RegKind::B64 => {
-                let wide: V64 = std::array::from_fn(|i| v[i].into());
+                let wide: V64 = each_lane(|i| v[i].into());
                 self.set64(reg, &wide);
             }
             RegKind::B16 | RegKind::B8 => {
                 let cut = if reg.kind == RegKind::B16 { 0xffff } else { 0xff };
-                let v: V32 = std::array::from_fn(|i| v[i] & cut);
+                let v: V32 = each_lane(|i| v[i] & cut);
                 blend(&mut self.r32[slot], &v, mask);
                 self.def32[slot] |= mask;
             }
@@ -242,7 +263,7 @@ impl Warp {
     #[inline(always)]
     pub fn set64(&mut self, reg: Reg, v: &V64) {
         if reg.kind != RegKind::B64 {
-            let narrow: V32 = std::array::from_fn(|i| v[i] as u32);
+            let narrow: V32 = each_lane(|i| v[i] as u32);
             return self.set32(reg, &narrow);
         }
         let slot = reg.slot as usize;
@@ -330,7 +351,7 @@ impl Warp {
 }
 
 /// The bit of each lane in a mask.
-const BITS: V32 = {
+pub const BITS: V32 = {
     let (mut bits, mut i) = ([0; LANES], 0);
     while i < LANES {
         bits[i] = 1 << i;
