@@ -232,7 +232,7 @@ impl Ctx<'_> {
         let id = self.cl.next_op;
         let group = mbars.is_empty();
         if group {
-            self.warp.bulk[lane as usize].open.push(id);
+            self.warp.lane_bulk(lane).open.push(id);
         }
         let (pc, warp) = (self.pc, self.warp_slot());
         let issued = self.issue(&pieces, lane);
@@ -322,7 +322,7 @@ impl Ctx<'_> {
 
     pub fn bulk_commit(&mut self) {
         for lane in lanes(self.warp.mask) {
-            let bulk = &mut self.warp.bulk[lane as usize];
+            let bulk = self.warp.lane_bulk(lane);
             let open = std::mem::take(&mut bulk.open);
             bulk.groups.push_back(open);
         }
@@ -330,7 +330,7 @@ impl Ctx<'_> {
 
     pub fn bulk_wait(&mut self, most: u32, read: bool) -> Run<()> {
         for lane in lanes(self.warp.mask) {
-            let groups = &self.warp.bulk[lane as usize].groups;
+            let groups = &self.warp.lane_bulk(lane).groups;
             let due = groups.len().saturating_sub(most as usize);
             let ids: Vec<u64> = groups.iter().take(due).flatten().copied().collect();
             for id in ids {
@@ -346,7 +346,7 @@ impl Ctx<'_> {
                 }
             }
             if !read {
-                self.warp.bulk[lane as usize].groups.drain(..due);
+                self.warp.lane_bulk(lane).groups.drain(..due);
             }
         }
         Ok(())

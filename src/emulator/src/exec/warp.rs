@@ -122,8 +122,9 @@ pub struct Warp {
     pub local: Vec<u8>,
     pub local_init: Vec<bool>,
     pub local_bytes: usize,
+    /// By lane; empty until one copies.
     pub copies: Vec<LaneCopies>,
-    pub bulk: Vec<LaneBulk>,
+    bulk: Vec<LaneBulk>,
     pub wgmma: WgmmaState,
     /// Registers of a thread; `None` where the kernel does not say.
     pub registers: Option<u32>,
@@ -157,11 +158,27 @@ impl Warp {
             local: vec![0; local_bytes * LANES],
             local_init: vec![false; local_bytes * LANES],
             local_bytes,
-            copies: vec![LaneCopies::default(); LANES],
-            bulk: vec![LaneBulk::default(); LANES],
+            copies: Vec::new(),
+            bulk: Vec::new(),
             wgmma: WgmmaState::new(n32, k.uses_wgmma),
             registers: None,
         }
+    }
+
+    /// The cp.async copies of a lane.
+    pub fn lane_copies(&mut self, lane: u32) -> &mut LaneCopies {
+        if self.copies.is_empty() {
+            self.copies.resize(LANES, LaneCopies::default());
+        }
+        &mut self.copies[lane as usize % LANES]
+    }
+
+    /// The bulk copies of a lane.
+    pub fn lane_bulk(&mut self, lane: u32) -> &mut LaneBulk {
+        if self.bulk.is_empty() {
+            self.bulk.resize(LANES, LaneBulk::default());
+        }
+        &mut self.bulk[lane as usize % LANES]
     }
 
     /// Notes a read of a register that lacks a value in some executing lane.
