@@ -122,3 +122,26 @@ fn results_of_some_lanes() {
         }
     }
 }
+
+/// Each executing lane adds once and gets a value of its own; the others keep theirs.
+#[test]
+fn atomics_of_some_lanes() {
+    for (mask, active) in MASKS {
+        for space in ["global", "shared"] {
+            let (declare, at) = match space {
+                "global" => ("", "[%out+512]"),
+                _ => (".shared .align 4 .b8 c[4]; st.shared.u32 [c], 0; bar.warp.sync -1;", "[c]"),
+            };
+            let body = format!(
+                "{declare} {mask} mov.u32 %r1, 4242; @%p1 atom.{space}.add.u32 %r1, {at}, 1; \
+                 st.global.u32 [%my], %r1;"
+            );
+            let got = lanes(&body, 0);
+            let of = |lane: u32| got[lane as usize];
+            let mut old: Vec<u32> = (0..32).filter(|l| active(*l)).map(of).collect();
+            old.sort_unstable();
+            assert!(old.iter().copied().eq(0..old.len() as u32), "{space} {mask}: {old:?}");
+            assert!((0..32).filter(|l| !active(*l)).all(|l| of(l) == 4242), "{space} {mask}");
+        }
+    }
+}

@@ -1,3 +1,5 @@
+//! What conflicts, what is kept, and what proxies need, in the records of global memory.
+
 use super::*;
 
 fn who(actor: u32, pc: u32) -> Access {
