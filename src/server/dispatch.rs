@@ -1,6 +1,5 @@
 //! From what a connection says to its handler, and from what the handler says to an answer.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::answer::{self, Streamed};
@@ -8,7 +7,7 @@ use super::auth::{Access, check_origin};
 use super::conn::{Busy, Conn};
 use super::event_loop::{Flush, Notice, Server};
 use super::generate::{Generation, Plan};
-use super::pool::Worked;
+use super::pool::{self, Worked};
 use super::routes::{self, Call, Reply, Route};
 use super::timers::Slice;
 use crate::http::api::Abort;
@@ -97,9 +96,7 @@ impl Server {
             connections: self.conns.len(),
             draining: self.draining(),
         };
-        let reply = catch_unwind(AssertUnwindSafe(|| (route.handle)(&mut call)));
-        let reply = reply.unwrap_or_else(|_| Err(Refused::new(500, "the handler panicked")));
-        let done = match reply {
+        let done = match pool::guarded(|| (route.handle)(&mut call)) {
             Ok(reply) => self.reply(key, reply),
             Err(refused) => Err(refused),
         };
@@ -278,7 +275,10 @@ impl Server {
 
     /// Answers bytes that are no request, and closes.
     pub(super) fn refuse_broken(&mut self, key: usize, refused: &Refused) {
+        let log = self.context.options.log_requests;
         let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.line = if log { "- -".into() } else { String::new() };
+        conn.received = Instant::now();
         conn.exchange = Exchange::broken();
         conn.rude = true;
         conn.route = "malformed";

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::record::{Chunk, Failure, Reason, Record};
+use crate::types::TokenId;
 
 /// The API that a server is spoken to with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,13 @@ struct GenerateEvent<'a> {
     meta_info: Option<MetaInfo<'a>>,
     #[serde(default)]
     error: Option<Value>,
+}
+
+/// Read of the last event only: they are all tokens so far.
+#[derive(Deserialize)]
+struct OutputIds {
+    #[serde(default)]
+    output_ids: Option<Vec<TokenId>>,
 }
 
 #[derive(Deserialize)]
@@ -182,6 +190,9 @@ impl Reader {
                 return Err(Failure::new(Reason::ErrorEvent, message));
             }
             record.finish = Some(kind.to_string());
+            if self.keep_text {
+                record.output_ids = parse::<OutputIds>(data)?.output_ids.unwrap_or_default();
+            }
         }
         let text = event.text.as_deref().unwrap_or("");
         let new = meta.completion_tokens.unwrap_or(self.counted).saturating_sub(self.counted);
@@ -301,7 +312,7 @@ mod tests {
         assert_eq!((r.output_tokens(), r.end, r.text.as_str()), (5, 50, "a b c"));
         assert_eq!((r.prompt_tokens, r.cached_tokens), (Some(7), Some(3)));
         assert_eq!((r.first(), r.first_token(), r.last_token()), (Some(20), Some(10), Some(40)));
-        assert_eq!(r.finish.as_deref(), Some("length"));
+        assert_eq!((r.finish.as_deref(), r.output_ids), (Some("length"), vec![1]));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What happened to one request, in nanoseconds since the run began.
 
+use crate::types::TokenId;
+
 /// New tokens that arrived together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
@@ -87,6 +89,8 @@ pub struct Record {
     pub finish: Option<String>,
     /// Generated text, if it is kept.
     pub text: String,
+    /// Generated tokens, if text is kept and the server tells them.
+    pub output_ids: Vec<TokenId>,
     /// A connection had to be opened for it.
     pub connected: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`body`] requests, [`metrics`] and [`overlap`] figures out of records, [`goodput`],
 //! [`checks`] validity, [`search`] for the highest rate, [`row`], [`text`] and [`plot`] results.
-//! With a server: [`run`], [`counters`], [`process`].
+//! With a server: [`run`], [`turns`] of conversations, [`counters`], [`process`].
 
 pub mod body;
 pub mod checks;
@@ -16,3 +16,4 @@ pub mod row;
 pub mod run;
 pub mod search;
 pub mod text;
+pub mod turns;

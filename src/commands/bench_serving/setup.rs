@@ -81,6 +81,12 @@ impl BenchServing {
                 return Err(Error::usage(error));
             }
         }
+        let needs_ids = self.backend.api() == Api::Completions && !self.text_prompts;
+        if self.gsp_num_turns > 1 && needs_ids {
+            let error = "--gsp-num-turns: this API's answers hold no token ids to go on from; \
+                give --text-prompts and --tokenizer, or --backend pacer, sglang or one with chat";
+            return Err(Error::usage(error));
+        }
         if self.find_max_rate && self.slo.is_empty() {
             return Err(Error::usage("--find-max-rate: needs --slo, such as --slo ttft:200"));
         }
@@ -132,7 +138,9 @@ impl BenchServing {
         let api = self.backend.api();
         let as_ids = self.tokenize_prompt && api != Api::Chat;
         let ids = api != Api::Chat && !self.text_prompts;
-        let mut rows = self.data(as_ids).rows(run, vocab, ids, codec)?;
+        let mut data = self.data(as_ids);
+        data.shape.turns = self.gsp_num_turns;
+        let mut rows = data.rows(run, vocab, ids, codec)?;
         if !self.gsp_send_routing_key {
             rows.iter_mut().for_each(|r| r.routing_key = None);
         }
@@ -142,6 +150,11 @@ impl BenchServing {
     pub fn vocab(&self, server: &Server, codec: Option<&TokenizerCodec>) -> usize {
         let known = self.vocab_size.or(codec.map(TokenizerCodec::vocab)).or(server.vocab);
         known.unwrap_or(SAFE_VOCAB)
+    }
+
+    /// Threads of the client.
+    pub fn threads(&self) -> usize {
+        self.rust_worker_threads.unwrap_or(self.client_threads)
     }
 
     fn timed(&self) -> bool {
@@ -205,7 +218,7 @@ impl BenchServing {
             concurrency: self.max_concurrency,
             timeout: Duration::from_secs_f64(self.request_timeout.min(1e9)),
             keep_text: self.output_details || self.print_requests,
-            threads: self.client_threads,
+            threads: self.threads(),
             warmup: if run == 0 { self.warmup_requests } else { 0 },
             flush: self.flush_cache.then(|| self.backend.flush_path(self.flush_cache_timeout)),
             flush_timeout: Duration::from_secs(self.flush_cache_timeout as u64),
