@@ -1,5 +1,9 @@
 //! What happened to one request, in nanoseconds since the run began.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
 /// New tokens that arrived together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
@@ -63,6 +67,16 @@ impl Failure {
     }
 }
 
+/// Stamps of a server's clock on the way to the first token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct ServerTiming {
+    /// Which boot of which machine the clock belongs to.
+    pub boot: String,
+    pub prefill_steps: u64,
+    /// Nanoseconds of `CLOCK_MONOTONIC`; 0 where a stamp is not known.
+    pub stamps_ns: BTreeMap<String, u64>,
+}
+
 /// Everything known about one request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Record {
@@ -89,6 +103,10 @@ pub struct Record {
     pub text: String,
     /// A connection had to be opened for it.
     pub connected: bool,
+    /// The run's beginning on `CLOCK_MONOTONIC`.
+    pub origin_ns: u64,
+    /// What the server stamped, if it tells.
+    pub timing: Option<Box<ServerTiming>>,
 }
 
 impl Record {
