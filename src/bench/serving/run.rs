@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::body::{self, Common};
 use super::counters::{self, Counters};
 use super::process;
+use super::ttft::{self, Decomposition};
 use super::turns::{self, Conversations};
 use crate::bench::data::{Prompt, Row};
 use crate::bench::load::arrivals::{self, Arrivals};
@@ -18,6 +19,7 @@ use crate::bench::load::timer;
 use crate::error::{Error, Kind, Result};
 use crate::measure::interrupt::Interrupt;
 use crate::measure::machine::{self, Machine, Watch};
+use crate::profile::clock::Base;
 
 /// Everything that decides a run.
 #[derive(Debug, Clone)]
@@ -58,10 +60,14 @@ pub struct Measured {
     pub local: bool,
     /// What the server counted during the run.
     pub counted: Option<Counters>,
+    /// Where the time to the first token went, if the server tells.
+    pub ttft: Option<Decomposition>,
     /// Lines for the user: what profiles answered, what flushing did.
     pub notes: Vec<String>,
 }
 
+/// A profile may take so long to be written.
+const PROFILE_PATIENCE: Duration = Duration::from_secs(120);
 /// Output tokens of warm-up requests, as SGLang.
 const WARMUP_OUTPUT: usize = 32;
 
@@ -115,6 +121,7 @@ pub fn run(plan: &Plan, interrupt: &Interrupt, ended: &AtomicUsize) -> Result<Me
     let watch = Watch::start();
     measured.outcome = load(plan, jobs, interrupt, ended)?;
     measured.machine = watch.finish();
+    measured.ttft = ttft::decompose(&measured.outcome.records, &Base::read().boot);
     let cpu_after = server.and_then(machine::process_seconds);
     measured.server_cpu_s = cpu.zip(cpu_after).map(|(a, b)| (b - a).max(0.0));
     measured.machine.leave_out(measured.server_cpu_s.unwrap_or(0.0));
@@ -246,7 +253,7 @@ fn profile_call(plan: &Plan, path: &str, body: &Value, notes: &mut Vec<String>) 
     let targets = if profile.targets.is_empty() { own } else { &profile.targets };
     for target in targets {
         let bytes = body.to_string();
-        let answer = plain::call(target, "POST", path, bytes.as_bytes(), Duration::from_secs(120));
+        let answer = plain::call(target, "POST", path, bytes.as_bytes(), PROFILE_PATIENCE);
         notes.push(match answer {
             Ok(a) => format!("{}{path}: {} {}", target.host, a.status, a.sample()),
             Err(e) => e.message,
@@ -260,8 +267,27 @@ fn start_profile(plan: &Plan, notes: &mut Vec<String>) {
     }
 }
 
+/// Ends a profile that goes on until it is stopped, and one of so many steps that the run had not
+/// as many: left open it would record whatever comes next.
 fn stop_profile(plan: &Plan, notes: &mut Vec<String>) {
-    if plan.profile.as_ref().is_some_and(|p| p.stop) {
-        profile_call(plan, "/stop_profile", &serde_json::json!({}), notes);
+    let Some(profile) = &plan.profile else { return };
+    if profile.stop {
+        return profile_call(plan, "/stop_profile", &serde_json::json!({}), notes);
+    }
+    let own = std::slice::from_ref(&plan.target);
+    let targets = if profile.targets.is_empty() { own } else { &profile.targets };
+    for target in targets {
+        // Only Pacer tells; other servers are left as SGLang's client leaves them.
+        let Some(status) = plain::get_json(target, "/profile_status") else { continue };
+        let Some(state) = status["state"].as_str().filter(|s| *s != "idle") else { continue };
+        if state != "writing" {
+            let asked = "the run ended before the profile's last step; it is stopped";
+            notes.push(format!("{}: {asked} ({state})", target.host));
+        }
+        let answer = plain::call(target, "POST", "/stop_profile", b"{}", PROFILE_PATIENCE);
+        notes.push(match answer {
+            Ok(a) => format!("{}/stop_profile: {} {}", target.host, a.status, a.sample()),
+            Err(e) => e.message,
+        });
     }
 }

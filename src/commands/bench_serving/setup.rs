@@ -117,13 +117,17 @@ impl BenchServing {
     }
 
     /// Asks the server who it is.
-    pub fn meet(&self, target: Target) -> Server {
+    pub fn meet(&self, mut target: Target) -> Server {
         let models = plain::get_json(&target, "/v1/models").unwrap_or(Value::Null);
         let first = &models["data"][0];
         let named = self.served_model_name.clone().or(self.model.clone());
         let model = named.or(first["id"].as_str().map(str::to_string));
         let about = plain::get_json(&target, "/model_info").unwrap_or(Value::Null);
         let info = plain::get_json(&target, "/server_info").unwrap_or(Value::Null);
+        if info["server"] == "pacer" {
+            // It then tells when it did what on the way to each first token.
+            target.headers.push("X-Pacer-Timing: 1".into());
+        }
         let sizes = [&about["vocab_size"], &info["vocab_size"], &first["meta"]["n_vocab"]];
         let vocab = sizes.iter().find_map(|v| v.as_u64()).map(|n| n as usize);
         Server { target, model: model.unwrap_or_else(|| "default".into()), info: few(&info), vocab }

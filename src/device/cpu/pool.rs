@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::affinity::stay_on;
 use crate::error::{Error, Result};
+use crate::profile::stack;
 
 /// A loop body: called once on each thread with `(thread, threads)`.
 pub type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -123,6 +124,7 @@ impl Pool {
     /// # Panics
     /// With the first panic of `body`, after every thread has finished.
     pub fn run(&self, body: &Body<'_>) {
+        stack::here();
         if self.workers.is_empty() || INSIDE.get() {
             return body(0, 1);
         }

@@ -23,6 +23,7 @@ use super::timer::Timer;
 use crate::error::{Error, Kind, Result};
 use crate::measure::interrupt::Interrupt;
 use crate::measure::machine;
+use crate::profile::clock;
 
 pub use turns::Follow;
 
@@ -95,6 +96,7 @@ pub fn run(
     let poll = Poll::new().map_err(system)?;
     let timer = Timer::new(poll.registry(), TIMER).map_err(system)?;
     let usage = machine::thread_times();
+    let origin_ns = clock::now_ns();
     let mut client = Client {
         jobs,
         follow,
@@ -104,6 +106,7 @@ pub fn run(
         poll,
         timer,
         start: Instant::now(),
+        origin_ns,
         conns: Vec::new(),
         vacant: Vec::new(),
         idle: Vec::new(),
@@ -138,6 +141,8 @@ struct Client<'a> {
     poll: Poll,
     timer: Timer,
     start: Instant,
+    /// The same instant in nanoseconds of the monotonic clock.
+    origin_ns: u64,
     conns: Vec<Option<Conn>>,
     /// Empty places in `conns`.
     vacant: Vec<usize>,
@@ -239,6 +244,7 @@ impl Client<'_> {
                 index: job.index,
                 scheduled,
                 ready: scheduled.max(free),
+                origin_ns: self.origin_ns,
                 ..Record::default()
             };
             self.next += 1;
