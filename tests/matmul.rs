@@ -138,7 +138,8 @@ fn activations(m: usize, cols: usize, random: &mut Random) -> Vec<f32> {
 #[derive(Clone, Copy)]
 enum Steps {
     None,
-    /// 127 for a block's largest magnitude, or 32639 if that is above 9 times its row's mean.
+    /// 127 for a block's largest magnitude, or 32639 if that is above 2.5 times the mean of its
+    /// row's blocks' largest.
     Bytes,
     Wide,
 }
@@ -153,11 +154,11 @@ fn steps(mode: Mode, dtype: Dtype) -> Steps {
 }
 
 impl Steps {
-    /// The step of a block with this largest magnitude in a row with that mean one.
+    /// The step of a block with this largest magnitude in a row where that is the mean of them.
     fn step(self, max: f64, mean: f64) -> f64 {
         match self {
             Steps::None => 0.0,
-            Steps::Bytes if max > 9.00001 * mean => max / 32639.0,
+            Steps::Bytes if max > 2.50001 * mean => max / 32639.0,
             Steps::Bytes => max / 127.0,
             Steps::Wide => max / 32767.0,
         }
@@ -170,13 +171,13 @@ fn worst(y: &[f32], x: &[f32], weights: &[Vec<f32>], bias: &[f32], steps: Steps)
     let cols = weights[0].len();
     let mut worst = 0.0f64;
     for (row, y) in x.chunks(cols).zip(y.chunks(weights.len())) {
-        let mean = row.iter().map(|v| f64::from(v.abs())).sum::<f64>() / cols as f64;
+        let largest = |x: &[f32]| x.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
+        let mean = row.chunks(32).map(largest).sum::<f64>() / cols.div_ceil(32) as f64;
         for (c, w) in weights.iter().enumerate() {
             let mut sum = f64::from(bias[c]);
             let mut allowed = 1e-6 * (sum.abs() + 1e-6);
             for (x, w) in row.chunks(32).zip(w.chunks(32)) {
-                let max = x.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
-                let step = steps.step(max, mean);
+                let step = steps.step(largest(x), mean);
                 for (x, w) in x.iter().zip(w) {
                     let term = f64::from(*x) * f64::from(*w);
                     sum += term;

@@ -177,9 +177,10 @@ unsafe fn rows<A: Width<N>, const N: usize, const M: usize, W: Weights>(
     weights: &W,
 ) {
     let mut sums = [[_mm256_setzero_ps(); 2]; M];
-    let mut fine = 0;
-    for bits in &tile.a.fine[..M] {
-        fine |= bits;
+    let (mut fine, mut any) = ([0; M], 0);
+    fine.copy_from_slice(&tile.a.fine[..M]);
+    for bits in fine {
+        any |= bits;
     }
     for block in 0..tile.blocks {
         if !tile.ahead.is_null() {
@@ -189,8 +190,9 @@ unsafe fn rows<A: Width<N>, const N: usize, const M: usize, W: Weights>(
             // SAFETY: weights and rows hold the block (the caller's promise).
             unsafe {
                 let mut dots = dots::<A, N, M, W>(weights, block, first, tile.a.q);
-                if A::FINE && fine >> block & 1 == 1 {
-                    refine::<A, N, M, W>(&mut dots, weights, block, first, &tile.a);
+                if A::FINE && any >> block & 1 == 1 {
+                    let low = self::dots::<A, N, M, W>(weights, block, first, tile.a.low);
+                    dots = refined::<M, W>(dots, low, bits_of(fine, block));
                 }
                 add_block::<A, M, W>(&mut sums, dots, weights, block, first, &tile.a);
             }
@@ -259,23 +261,16 @@ unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
     dots
 }
 
-/// Adds the low bytes of rows of which this block is fine.
-#[inline(never)]
+/// Dots of both bytes, of rows of which the block is fine.
+#[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn refine<A: Width<N>, const N: usize, const M: usize, W: Weights>(
-    high: &mut Dots<M>,
-    weights: &W,
-    block: usize,
-    first: usize,
-    a: &Rows<'_, A>,
-) {
-    // SAFETY: passed on.
-    let low = unsafe { dots::<A, N, M, W>(weights, block, first, a.low) };
+fn refined<const M: usize, W: Weights>(mut high: Dots<M>, low: Dots<M>, fine: [u32; M]) -> Dots<M> {
     for (r, o, h) in used::<M, W>() {
-        let shift = _mm_cvtsi32_si128(if a.fine[r] >> block & 1 == 1 { 8 } else { 0 });
+        let shift = _mm_cvtsi32_si128(8 * fine[r] as i32);
         let shifted = _mm256_sll_epi32(high[r][o][h], shift);
         high[r][o][h] = _mm256_add_epi32(shifted, low[r][o][h]);
     }
+    high
 }
 
 /// `sums += d_w d_a · dots + m_w · (d_a Σ q_a)` of a block.
@@ -305,6 +300,11 @@ unsafe fn add_block<A, const M: usize, W: Weights>(
             }
         }
     }
+}
+
+/// Bit `block` of every row's word.
+fn bits_of<const M: usize>(words: [u32; M], block: usize) -> [u32; M] {
+    words.map(|word| word >> block & 1)
 }
 
 /// Four bytes of activations, the `index`th, in every lane.
