@@ -379,9 +379,21 @@ mod tests {
         assert_eq!(tile(4096, 4096, 4096).rows, 128);
         assert!(!tile(4096, 4096, 4096).wgmma, "not before the card was seen to round alike");
         let exact = Card { wgmma_is_exact: true, ..Card::H100 };
-        assert!(choose(&product(4096, 4096, 4096), &exact).unwrap().tile.wgmma);
+        // Fours bring half of w's bytes; 32 of them fit 132 multiprocessors in GPCs of 16 and 18.
+        let many = choose(&product(4096, 4096, 4096), &exact).unwrap();
+        assert_eq!((many.tile.cluster, many.geometry.grid[0]), (4, 128));
+        let fewer = choose(&product(256, 4096, 4096), &exact).unwrap();
+        assert_eq!((fewer.tile.wgmma, fewer.tile.cluster), (true, 2));
         assert!(!choose(&product(4, 4096, 4096), &exact).unwrap().tile.wgmma);
         assert!(!choose(&product(4096, 4096, 4096), &Card::A100).unwrap().tile.wgmma);
+    }
+
+    /// One row of 2,048 columns: 64 blocks of 32 columns would leave half of the card idle, and each
+    /// of them passes more through its shared memory than memory brings.
+    #[test]
+    fn narrow_products_are_spread_over_the_card() {
+        let one = choose(&product(1, 2048, 8192), &Card::H100).unwrap();
+        assert_eq!((one.tile.columns, one.geometry.grid[0]), (16, 128));
     }
 
     #[test]
