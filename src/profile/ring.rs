@@ -37,7 +37,9 @@ pub struct Cursor {
 impl Writer {
     /// A new ring of `capacity` records (at least one) and its writer.
     pub fn new(capacity: usize) -> Writer {
-        let slot = || [const { AtomicU64::new(0) }; WORDS];
+        // Not zero, so that the memory is taken here and not in pieces while the engine runs: a ring
+        // that fills up must not look like a leak, nor a step pay for its pages.
+        let slot = || [const { AtomicU64::new(u64::MAX) }; WORDS];
         let slots = (0..capacity.max(1)).map(|_| slot()).collect();
         let ring = Ring { slots, begun: AtomicU64::new(0), done: AtomicU64::new(0) };
         Writer { ring: Arc::new(ring), next: 0 }

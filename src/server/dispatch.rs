@@ -10,6 +10,7 @@ use super::event_loop::{Flush, Notice, Server};
 use super::generate::{Generation, Plan};
 use super::pool::Worked;
 use super::routes::{self, Call, Reply, Route};
+use super::timers::Slice;
 use crate::http::api::Abort;
 use crate::http::framing::Framing;
 use crate::http::response::CONTINUE;
@@ -160,6 +161,7 @@ impl Server {
 
     /// What workers have finished.
     pub(super) fn take_results(&mut self) {
+        let slice = Slice::begin();
         while let Some(((key, serial), outcome)) = self.pool.done() {
             let waits = |c: &&mut Conn| c.serial == serial && matches!(c.busy, Busy::Working);
             if self.conns.get_mut(key).filter(waits).is_none() {
@@ -171,6 +173,10 @@ impl Server {
                 Err(refused) => self.respond(key, &Response::from(&refused)),
             }
             self.drive(key);
+            if slice.over() {
+                self.more = true;
+                return;
+            }
         }
     }
 

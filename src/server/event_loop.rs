@@ -18,13 +18,13 @@ use super::lifecycle::Drain;
 use super::options::Options;
 use super::pool::{Pool, Ticket};
 use super::stats::Stats;
-use super::timers::Timers;
+use super::timers::{Slice, Timers};
 use super::{listener, pool};
 use crate::engine::Engine;
 use crate::engine::service::{self, ServiceOptions, State};
 use crate::error::{Error, Kind, Result};
 use crate::http::Refused;
-use crate::measure::clock::thread_cpu;
+use crate::measure::clock::thread_use;
 use crate::profile::profiler::Source;
 use crate::profile::recorder::{Event, Recorder};
 
@@ -36,6 +36,8 @@ const SIGNALS: Token = Token(usize::MAX - 2);
 const ACCEPTS: usize = 128;
 /// Turns of one connection before the others have theirs.
 const TURNS: usize = 16;
+/// Events of one turn of the loop; with what may be done for each they take a few milliseconds.
+const EVENTS: usize = 128;
 /// Without a free file descriptor, accepting is tried again after this.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -96,10 +98,11 @@ pub struct Server {
     timers: Timers,
     pub(super) stats: Stats,
     /// Connections that have more to do than one turn.
-    again: Vec<usize>,
-    /// Connections with news that have not been told yet, and whether the engine may have more.
+    again: VecDeque<usize>,
+    /// Connections with news that have not been told yet.
     pub(super) touched: VecDeque<usize>,
-    pub(super) more_reports: bool,
+    /// The engine or the workers may have more than this turn has taken.
+    pub(super) more: bool,
     accept_at: Option<Instant>,
     buffer: Vec<u8>,
     pub(super) date: (u64, String),
@@ -189,9 +192,9 @@ impl Server {
             flushes: HashMap::new(),
             timers: Timers::default(),
             stats: Stats::new(),
-            again: Vec::new(),
+            again: VecDeque::new(),
             touched: VecDeque::new(),
-            more_reports: false,
+            more: false,
             accept_at: None,
             buffer: vec![0; 64 << 10],
             date: (0, String::new()),
@@ -240,7 +243,7 @@ impl Server {
     /// # Errors
     /// The model cannot be loaded, the engine failed for good, or a second signal came.
     pub fn serve(mut self, notice: &mut dyn FnMut(&Server, Notice)) -> Result<()> {
-        let mut events = Events::with_capacity(1024);
+        let mut events = Events::with_capacity(EVENTS);
         loop {
             match self.poll.poll(&mut events, self.timeout()) {
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => {
@@ -248,7 +251,7 @@ impl Server {
                 }
                 _ => {}
             }
-            let (began, cpu) = (Instant::now(), thread_cpu());
+            let (began, before) = (Instant::now(), thread_use());
             self.tick(began);
             for event in &events {
                 match event.token() {
@@ -261,13 +264,12 @@ impl Server {
             if self.stop.asked.swap(false, Ordering::SeqCst) {
                 self.begin_drain(began, None);
             }
-            self.take_reports(began);
+            self.more = false;
+            self.take_reports();
             self.take_results();
             self.overdue(began);
-            for key in std::mem::take(&mut self.again) {
-                self.drive(key);
-            }
-            self.stats.busy(began.elapsed(), thread_cpu().saturating_sub(cpu));
+            self.drive_again();
+            self.stats.busy(began.elapsed(), before, thread_use());
             for said in std::mem::take(&mut self.notices) {
                 notice(&self, said);
             }
@@ -279,7 +281,7 @@ impl Server {
 
     /// How long the poll may sleep.
     fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() || !self.touched.is_empty() || self.more_reports {
+        if !self.again.is_empty() || !self.touched.is_empty() || self.more {
             return Some(Duration::ZERO);
         }
         let flush = self.flushes.values().filter_map(|f| f.again).min();
@@ -380,7 +382,19 @@ impl Server {
             }
         }
         self.set_deadline(key);
-        self.again.push(key);
+        self.again.push_back(key);
+    }
+
+    /// Drives those that were left with more to do, each once.
+    fn drive_again(&mut self) {
+        let slice = Slice::begin();
+        for _ in 0..self.again.len() {
+            let Some(key) = self.again.pop_front() else { return };
+            self.drive(key);
+            if slice.over() {
+                return;
+            }
+        }
     }
 
     /// One thing; false if there is nothing to do, `None` if the connection is over.
@@ -441,7 +455,10 @@ impl Server {
             self.accept(now);
         }
         self.retry_flushes(now);
-        while let Some(key) = self.timers.expired(now) {
+        let slice = Slice::begin();
+        while !slice.over()
+            && let Some(key) = self.timers.expired(now)
+        {
             let Some(conn) = self.conns.get_mut(key) else { return };
             match conn.late() {
                 Late::Request => {

@@ -14,7 +14,8 @@
 //! - [`stats`], [`prometheus`]: counts and histograms.
 //!
 //! The loop never waits for anything but its poll; how long it was away from it is measured
-//! (`pacer_loop_busy_seconds`).
+//! (`pacer_loop_busy_seconds`), and how much of that it held itself up
+//! (`pacer_loop_blocked_seconds_max`).
 
 mod answer;
 pub mod auth;

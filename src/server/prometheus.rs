@@ -148,6 +148,7 @@ fn own_server(page: &mut Page, stats: &Stats, connections: usize) {
     page.histogram("pacer_loop_busy_seconds", busy, &stats.loop_busy);
     let most = "The longest time that the event loop was away.";
     page.one("pacer_loop_busy_seconds_max", gauge, most, stats.loop_busy_max);
-    let cpu = "The most CPU time that the event loop used between two polls.";
-    page.one("pacer_loop_cpu_seconds_max", gauge, cpu, stats.loop_cpu_max);
+    let blocked = "The longest time that the event loop computed or waited between two polls; what \
+                   the system gave to others meanwhile is not in it.";
+    page.one("pacer_loop_blocked_seconds_max", gauge, blocked, stats.loop_blocked_max);
 }

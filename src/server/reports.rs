@@ -4,13 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::conn::Busy;
 use super::event_loop::{Notice, Server};
+use super::timers::Slice;
 use crate::engine::request::Update;
 use crate::engine::service::{Flushed, Report, State};
 use crate::error::Error;
 use crate::http::{Refused, Response};
-
-/// After this a turn of the loop leaves the rest of the news to the next one.
-const TURN: Duration = Duration::from_millis(4);
 
 /// A flush that has to wait asks again after this.
 const FLUSH_RETRY: Duration = Duration::from_millis(20);
@@ -18,19 +16,19 @@ const FLUSH_RETRY: Duration = Duration::from_millis(20);
 impl Server {
     /// Takes reports and tells their clients, for as long as a turn may last: an engine that is
     /// faster than its clients' sockets must not keep the loop from everything else.
-    pub(super) fn take_reports(&mut self, began: Instant) {
+    pub(super) fn take_reports(&mut self) {
+        let slice = Slice::begin();
         loop {
             while let Some(key) = self.touched.pop_front() {
                 self.drive(key);
-                if began.elapsed() > TURN {
-                    self.more_reports = true;
+                if slice.over() {
+                    self.more = true;
                     return;
                 }
             }
-            let Some(report) = self.context.engine.poll() else { break };
+            let Some(report) = self.context.engine.poll() else { return };
             self.take(report, Instant::now());
         }
-        self.more_reports = false;
     }
 
     fn take(&mut self, report: Report, now: Instant) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::generate::Generation;
 use crate::engine::request::FinishReason;
 use crate::engine::service::StepStats;
+use crate::measure::clock::ThreadUse;
 
 /// Upper bounds in seconds, from a tenth of a millisecond up.
 const SECONDS: &[f64] = &[
@@ -84,8 +85,9 @@ pub struct Stats {
     pub device_step: Histogram,
     pub loop_busy: Histogram,
     pub loop_busy_max: f64,
-    /// The most CPU time of one turn: on a busy machine the other figure has waiting in it.
-    pub loop_cpu_max: f64,
+    /// The longest that it held itself up: computing, or waiting for a lock or a disk. On a busy
+    /// machine the other figure also has the time that the system gave to others.
+    pub loop_blocked_max: f64,
     pub recent: VecDeque<Latencies>,
     /// Tokens of the last seconds, by second since the start.
     window: VecDeque<(u64, u64)>,
@@ -115,7 +117,7 @@ impl Stats {
             device_step: seconds(),
             loop_busy: seconds(),
             loop_busy_max: 0.0,
-            loop_cpu_max: 0.0,
+            loop_blocked_max: 0.0,
             recent: VecDeque::new(),
             window: VecDeque::new(),
             started: Instant::now(),
@@ -126,9 +128,12 @@ impl Stats {
         *self.responses.entry((route, status)).or_default() += 1;
     }
 
-    /// How long the loop was away from its poll, and the CPU time that it used.
-    pub fn busy(&mut self, time: Duration, cpu: Duration) {
-        self.loop_cpu_max = self.loop_cpu_max.max(cpu.as_secs_f64());
+    /// How long the loop was away from its poll, and what its thread used meanwhile.
+    pub fn busy(&mut self, time: Duration, before: ThreadUse, after: ThreadUse) {
+        // Without a wait the thread was either computing or not let to.
+        let waited = after.waits > before.waits;
+        let blocked = if waited { time } else { after.cpu.saturating_sub(before.cpu).min(time) };
+        self.loop_blocked_max = self.loop_blocked_max.max(blocked.as_secs_f64());
         let seconds = time.as_secs_f64();
         self.loop_busy.add(seconds);
         self.loop_busy_max = self.loop_busy_max.max(seconds);

@@ -1,9 +1,25 @@
-//! Deadlines of connections, soonest first. One a connection; setting it again moves it.
+//! Deadlines of connections, soonest first, and how long a turn of the loop may last.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// All deadlines.
+/// The share of a turn of the loop that one kind of work may have; what is left over has the next
+/// turn. Four kinds and the events stay under 10 ms together.
+pub struct Slice(Instant);
+
+impl Slice {
+    const LENGTH: Duration = Duration::from_millis(2);
+
+    pub fn begin() -> Slice {
+        Slice(Instant::now())
+    }
+
+    pub fn over(&self) -> bool {
+        self.0.elapsed() > Self::LENGTH
+    }
+}
+
+/// All deadlines. One a connection; setting it again moves it.
 #[derive(Debug, Default)]
 pub struct Timers {
     due: BTreeSet<(Instant, usize)>,
@@ -36,7 +52,6 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn soonest_first_and_moved() {

@@ -66,7 +66,7 @@ fn status(call: &mut Call) -> Result<Reply, Refused> {
         "itl": percentiles(&recent(|l| l.itl)),
         "e2e": percentiles(&recent(|l| Some(l.e2e))),
         "loop_busy_max": stats.loop_busy_max,
-        "loop_cpu_max": stats.loop_cpu_max,
+        "loop_blocked_max": stats.loop_blocked_max,
         "profile": super::all().any(|route| route.path == "/start_profile"),
     });
     Ok(Reply::Now(Response::json(200, &body).with("Cache-Control", "no-store")))
