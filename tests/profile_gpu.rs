@@ -72,7 +72,7 @@ fn capture_with(
     let folder =
         std::env::temp_dir().join(format!("pacer-gpu-trace-{}-{graphs}", std::process::id()));
     let _ = std::fs::remove_dir_all(&folder);
-    let (model, _) = harness::open("llama");
+    let model = harness::open("llama");
     let plan = model.plan.clone();
     let options = GpuOptions { graph_sizes: Some(graphs), ..GpuOptions::default() };
     let device = GpuDevice::new(Arc::clone(driver), options).unwrap();

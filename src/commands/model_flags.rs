@@ -105,6 +105,8 @@ pub struct ModelFlags {
     pub max_prefill_tokens: usize,
     pub schedule_policy: SchedulePolicy,
     pub disable_radix_cache: bool,
+    /// Tokens are chosen on the device where it can.
+    pub device_sampling: bool,
     pub random_seed: Option<u64>,
     /// NVTX ranges of layers.
     pub nvtx: bool,
@@ -136,6 +138,7 @@ impl Default for ModelFlags {
             max_prefill_tokens: 16_384,
             schedule_policy: SchedulePolicy::default(),
             disable_radix_cache: false,
+            device_sampling: true,
             random_seed: None,
             nvtx: false,
             log_level: LogLevel::default(),
@@ -287,6 +290,10 @@ macro_rules! with_model_flags {
                 from_str_fn($crate::commands::values::whole::<0, 65536>))]
             cuda_graph_max_bs: Option<usize>,
 
+            /// bring logits to the host and choose tokens there; the CPU always does
+            #[argh(switch)]
+            disable_device_sampling: bool,
+
             /// NVTX ranges of steps, layers and ops, with shapes, for Nsight Systems
             #[argh(switch)]
             enable_layerwise_nvtx_marker: bool,
@@ -373,6 +380,7 @@ macro_rules! with_model_flags {
                     max_prefill_tokens: self.max_prefill_tokens,
                     schedule_policy: self.schedule_policy,
                     disable_radix_cache: self.disable_radix_cache,
+                    device_sampling: !self.disable_device_sampling,
                     random_seed: self.random_seed,
                     nvtx: self.enable_layerwise_nvtx_marker,
                     log_level: self.log_level,

@@ -274,6 +274,7 @@ impl Serve {
             "watchdog_timeout": self.watchdog_timeout,
             "disable_radix_cache": self.disable_radix_cache,
             "disable_overlap_schedule": self.disable_overlap_schedule,
+            "disable_device_sampling": self.disable_device_sampling,
             "schedule_policy": self.schedule_policy.name(),
             "random_seed": self.random_seed,
             "enable_metrics": true,

@@ -17,9 +17,9 @@ use crate::device::philox::uniform;
 #[derive(Debug, Clone, Default)]
 pub struct SamplerState {
     /// How often each token was generated; filled only if a penalty needs it.
-    counts: HashMap<TokenId, u32>,
+    pub(super) counts: HashMap<TokenId, u32>,
     /// Tokens generated so far.
-    generated: usize,
+    pub(super) generated: usize,
 }
 
 /// Tokens that may not come next.

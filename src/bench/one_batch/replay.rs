@@ -176,7 +176,7 @@ fn pairs<'a>(file: &'a StepFile, again: &'a OpTable) -> Vec<Pair> {
         .ops
         .iter()
         .map(|o| {
-            let key = key(o.op, &o.scope);
+            let key = key(&o.op, &o.scope);
             let recorded = old.get(&key).copied();
             (key, recorded, Some(o.total))
         })
