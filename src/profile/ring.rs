@@ -43,8 +43,8 @@ pub struct Cursor {
 impl Writer {
     /// A new ring of at least `capacity` records (the next power of two) and its writer.
     pub fn new(capacity: usize) -> Writer {
-        // Not zero, so that the memory is taken here and not in pieces while the engine runs: a ring
-        // that fills up must not look like a leak, nor a step pay for its pages.
+        // Not zero, so that the memory is taken here and not in pieces while the engine runs: a
+        // ring that fills up must not look like a leak, nor a step pay for its pages.
         let slot = |_| Slot([const { AtomicU64::new(u64::MAX) }; WORDS]);
         let slots = (0..capacity.max(1).next_power_of_two()).map(slot).collect();
         let ring = Ring { slots, begun: AtomicU64::new(0), done: AtomicU64::new(0) };

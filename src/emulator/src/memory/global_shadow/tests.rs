@@ -1,3 +1,5 @@
+//! What the shadow of global memory lets pass, and what it finds.
+
 use super::*;
 
 fn who(actor: u32, pc: u32) -> Access {
