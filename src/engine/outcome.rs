@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use crate::device::faulty::Place;
 use crate::error::Result;
+use crate::profile::clock;
 use crate::scheduler::{self, Event, Finish, Output, Step, StepSequence};
 use crate::text::grammar::Constraint;
 use crate::text::guard::guarded;
@@ -20,7 +21,7 @@ use super::asked::Came;
 use super::choice::Choice;
 use super::core::Engine;
 use super::logprobs::{TokenLogprob, token_logprob};
-use super::request::{FinishReason, Finished, Started, Update};
+use super::request::{FinishReason, Finished, Started, Update, Way};
 use super::sampler::{Bans, SamplerScratch};
 use super::step::{Buffers, broken};
 use crate::device::faulty::Faults;
@@ -62,6 +63,7 @@ impl Engine {
         b.picks.clear();
         b.tokens.clear();
         b.rows.clear();
+        let now_ns = clock::now_ns();
         let vocab = self.model.config.vocab_size;
         let faults = self.faults.as_ref();
         let logits = self.loaded.logits();
@@ -75,7 +77,17 @@ impl Engine {
             let outcome = choice.map_or(Picked::Gone, |choice| {
                 if sequence.first {
                     let at = b.begun.unwrap_or_else(Instant::now);
-                    choice.started.get_or_insert(Started { at, cached_tokens: sequence.past });
+                    let begun_ns = now_ns.saturating_sub(at.elapsed().as_nanos() as u64);
+                    choice.started.get_or_insert(Started {
+                        at,
+                        cached_tokens: sequence.past,
+                        step: b.step.number,
+                        way: Way { begun_ns, ..Way::default() },
+                    });
+                }
+                if let Some(started) = &mut choice.started {
+                    started.way.computed_ns = now_ns;
+                    started.way.steps = b.step.number - started.step.min(b.step.number) + 1;
                 }
                 let (rows, scratch) = (&mut b.rows, &mut b.scratch);
                 guarded(|| choice.pick(sequence, &row, scratch, rows, faults))
@@ -91,6 +103,7 @@ impl Engine {
                 choice.stuck.get_or_insert(why);
             }
         }
+        b.picked_ns = clock::now_ns();
     }
 
     /// Turns the picks into text and ends, commits them and tells what happened.
@@ -136,9 +149,13 @@ impl Engine {
     fn deliver(&mut self, b: &mut Buffers, updates: &mut Vec<Update>) {
         let mut news: HashMap<(u64, u32), Update> =
             b.news.drain(..).map(|u| ((u.id, u.choice), u)).collect();
+        let (picked_ns, settled_ns) = (b.picked_ns, clock::now_ns());
         for event in b.events.drain(..) {
             let update = news.remove(&(event.id, event.choice));
             let mut update = update.unwrap_or_else(|| silent(&event));
+            if let Some(started) = &mut update.started {
+                started.way = Way { picked_ns, settled_ns, ..started.way };
+            }
             self.close(&event, &mut update, None);
             updates.push(update);
         }

@@ -34,6 +34,8 @@ pub(super) struct Buffers {
     pub rows: Vec<f32>,
     pub outputs: Vec<Output>,
     pub news: Vec<Update>,
+    /// When its tokens had been chosen.
+    pub picked_ns: u64,
     pub events: Vec<Event>,
     pub scratch: SamplerScratch,
 }

@@ -8,6 +8,7 @@
 //! - [`ops`]: where the time of a pass went, op by op. - [`gpu_ops`]: by a GPU's own account.
 //! - [`figures`]: medians, intervals, utilisation and validity out of raw samples.
 //! - [`row`], [`text`]: the JSON row, the printed lines.
+//! - [`replay`]: a step that a server saved.
 //! - [`profile`]: a timeline of a case. - [`sweep`]: all shapes in SGLang's order.
 //! - [`subject`]: the engine behind it; [`correctness`]: it against the reference.
 
@@ -18,6 +19,7 @@ mod gpu_ops;
 pub mod inputs;
 pub mod ops;
 pub mod profile;
+pub mod replay;
 pub mod row;
 pub mod subject;
 pub mod sweep;

@@ -22,6 +22,7 @@ use crate::model::cost::{StepShape, Storage};
 use crate::model::plan::{Plan, View};
 use crate::profile::gpu::{self, GpuTrace};
 use crate::profile::recorder::{Event, Ranges, Recorder};
+use crate::profile::stack;
 use crate::types::Dtype;
 
 /// Copies one page to another in every layer.
@@ -222,12 +223,15 @@ impl GpuLoaded {
         self.logit_rows = sampling.map_or(batch.logit_rows.len(), Sampling::logits);
         self.steps = recorder.step as u32;
         let mut trace = self.tracer.step(recorder);
+        let asking = stack::asking(recorder.wants.stacks);
         let launched = self.run(batch, sampling, trace.as_mut(), &mut recorder.ranges);
         // Waited for even after a refusal: the next step writes what this one's copy reads.
         self.driver.synchronize(self.stream)?;
         if let Some(trace) = trace {
             trace.finish();
         }
+        recorder.stacks(&stack::launches(), begin);
+        drop(asking);
         launched?;
         let step = recorder.step;
         recorder.record(Event::Step, step as u32, batch.tokens.len() as u64, begin, recorder.now());

@@ -229,8 +229,8 @@ fn bulk_copies_from_block_to_block() {
 /// Reducing bulk copies of every operation and type, element by element.
 #[test]
 fn bulk_reductions() {
-    let body = ".shared .align 128 .b8 s[16]; st.shared.v4.u32 [s], {VALUES}; fence.proxy.async.shared::cta; \
-        st.global.v4.u32 [%out], {OLD}; \
+    let body = ".shared .align 128 .b8 s[16]; st.shared.v4.u32 [s], {VALUES}; \
+        st.global.v4.u32 [%out], {OLD}; fence.proxy.async; \
         cp.reduce.async.bulk.global.shared::cta.bulk_group.OP [%out], [s], 16; \
         cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;";
     let f = |x: f32| x.to_bits();

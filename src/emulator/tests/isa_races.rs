@@ -264,7 +264,8 @@ fn bulk_copies_of_global_memory() {
     };
     for seed in 0..10 {
         let setup = Setup { seed, ..threads(64) };
-        run(&load("bar.sync 0;"), setup);
+        run(&load("fence.proxy.async.global; bar.sync 0;"), setup);
+        breaks(Rule::MissingProxyFence, &load("bar.sync 0;"), setup);
         breaks(Rule::Race, &load(""), setup);
     }
 }

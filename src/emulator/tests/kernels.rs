@@ -46,5 +46,6 @@ kernels!(
     fp8,
     int4_gemv,
     split_sum,
-    scan
+    scan,
+    relay
 );

@@ -88,6 +88,12 @@ const MUTATIONS: &[Mutation] = &[
     ("group bound > for >=", "fp8", "setp.ge.s32 \t%p1, %r3", All, "setp.ge", "setp.gt"),
     ("row bound > for >=", "int4_gemv", "setp.ge.s32 \t%p1,", All, "setp.ge", "setp.gt"),
     ("shuffle with half a mask", "int4_gemv", "mov.u32", Nth(usize::MAX), ", -1;", ", 65535;"),
+    // Global memory through the asynchronous proxy
+    ("no fence before a bulk copy", "relay", "fence.proxy.async", All, "", ""),
+    ("fence of shared memory only", "relay", "fence.proxy.async", All, ".global", ".shared::cta"),
+    ("fence without a proxy", "relay", "fence.proxy.async", All, "fence.proxy.async.global", "fence.acq_rel.gpu"),
+    ("no barrier before a bulk copy", "relay", "bar.sync", Nth(1), "", ""),
+    ("bulk copy a row too far", "relay", "cp.async.bulk.shared", All, "[%rd13]", "[%rd13+128]"),
     // Order between blocks
     ("no fence before the ticket", "split_sum", "membar.gl", Nth(0), "", ""),
     ("no fence after the ticket", "split_sum", "membar.gl", Nth(1), "", ""),

@@ -4,11 +4,12 @@ use super::cluster::Ctx;
 use super::counters::Counted;
 use super::fault::{Other, Run, Stop, refused, stop_lane};
 use super::moves::in_window;
-use super::warp::{LANES, V64, lanes};
+use super::warp::{LANES, V64, each_lane, lanes};
 use crate::error::Rule;
 use crate::isa::{Addr, Order, Reg, Scope, Space, Src, Ty};
 use crate::memory::global::Allocation;
 use crate::memory::global_shadow::{Origin, Rival};
+use crate::memory::shadow::Proxy;
 use crate::memory::shared::Refusal;
 use crate::memory::{LOCAL_WINDOW, PARAM_WINDOW, RANK_SHIFT, SHARED_WINDOW, WINDOW_BYTES};
 
@@ -27,7 +28,7 @@ impl Ctx<'_> {
     #[inline(always)]
     pub fn addresses(&mut self, addr: &Addr) -> V64 {
         let base = self.src64(&addr.base);
-        std::array::from_fn(|i| base[i].wrapping_add(addr.offset as u64))
+        each_lane(|i| base[i].wrapping_add(addr.offset as u64))
     }
 
     /// What an address in a space means for a lane.
@@ -106,7 +107,7 @@ impl Ctx<'_> {
         }
         let who = self.access(lane, order.strong());
         let from = self.origin();
-        match a.shadow.access(at, bytes, &who, from, self.warp.clock(lane), write) {
+        match a.shadow.pass(from, write).access(at, bytes, &who, self.warp.clock(lane)) {
             Ok(()) => Ok(()),
             Err(rival) => self.global_race(rival, lane, a.base + at, write),
         }
@@ -119,6 +120,7 @@ impl Ctx<'_> {
             launch: self.env.launch,
             cluster: self.cl.number,
             open: [&prior.at_begin, &prior.after_wait],
+            flags: self.env.k.orders_memory,
         }
     }
 
@@ -141,13 +143,22 @@ impl Ctx<'_> {
             );
             return stop_lane(Rule::Race, lane, message);
         }
+        let mut rule = Rule::Race;
+        if let Some(proxy) = rival.unfenced {
+            let fence = if proxy == Proxy::TensorMap { "tensormap" } else { "async" };
+            rule = Rule::MissingProxyFence;
+            message = format!(
+                "{verb} at {address:#x} by another proxy than a thread's write: no \
+                 fence.proxy.{fence} for global memory since"
+            );
+        }
         let far = (rival.cluster != self.cl.number).then_some(rival.cluster);
         if let Some(cluster) = far {
             let [x, y, z] = self.env.block_of(cluster, self.cl.rank_of(rival.actor));
             message += &format!(", which is in block ({x},{y},{z})");
         }
         let others = vec![Other { actor: rival.actor, pc: rival.pc, cluster: far }];
-        Err(Box::new(Stop { rule: Rule::Race, message, lane: Some(lane), others }))
+        Err(Box::new(Stop { rule, message, lane: Some(lane), others }))
     }
 
     /// Reads up to 32 bytes for one lane into `out`.

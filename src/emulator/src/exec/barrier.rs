@@ -8,7 +8,7 @@ use super::warp::LANES;
 use super::{Flow, Wait};
 use crate::error::Rule;
 use crate::isa::{BarKind, Barrier, FenceKind};
-use crate::memory::shadow::Clock;
+use crate::memory::shadow::Proxy;
 
 impl Ctx<'_> {
     /// Lanes whose memory accesses are now ordered among themselves.
@@ -99,11 +99,7 @@ impl Ctx<'_> {
             let phase = self.warp.cluster_phase;
             return Ok(Flow::Pass(Wait::Cluster(phase)));
         }
-        let known = if relaxed {
-            Clock::new(self.warp.clock(0).seen.len(), self.env.k.uses_async_proxy)
-        } else {
-            self.warp.knowledge(mask)
-        };
+        let known = if relaxed { self.warp.clock(0).empty() } else { self.warp.knowledge(mask) };
         self.warp.advance(mask);
         self.warp.cluster_phase = self.cl.bar_phase;
         self.cl.bar_arrived += mask.count_ones();
@@ -118,31 +114,44 @@ impl Ctx<'_> {
     pub fn fence(&mut self, kind: FenceKind) {
         let mask = self.warp.mask;
         match kind {
-            FenceKind::ProxyAsync | FenceKind::MbarrierInit => {
-                if !self.env.k.uses_async_proxy {
-                    return;
+            FenceKind::ProxyAsync { shared, global } => {
+                if shared {
+                    self.proxy_fence(mask, Proxy::AsyncShared);
                 }
-                // Each lane makes visible what it knows; lanes do not learn from each other.
-                for lane in super::warp::lanes(mask) {
-                    let mut known = self.warp.knowledge(1 << lane);
-                    known.proxied.clone_from(&known.seen);
-                    let own = (self.warp.base + lane) as usize;
-                    known.seen[own] = self.warp.clock(lane).seen[own];
-                    if mask == self.warp.live && self.same_knowledge(mask) {
-                        // One clock for all: the lanes' own entries can be joined.
-                        let mut all = self.warp.knowledge(mask);
-                        all.proxied.clone_from(&all.seen);
-                        all.seen.clone_from(&self.warp.clock(lane).seen);
-                        known = all;
-                        self.warp.set_knowledge(mask, Arc::new(known));
-                        break;
-                    }
-                    self.warp.set_knowledge(1 << lane, Arc::new(known));
+                if global {
+                    self.proxy_fence(mask, Proxy::AsyncGlobal);
                 }
                 self.warp.advance(mask);
             }
+            FenceKind::TensorMap => {
+                self.proxy_fence(mask, Proxy::TensorMap);
+                self.warp.advance(mask);
+            }
             FenceKind::Memory(scope) => self.memory_fence(scope),
-            FenceKind::Other => {}
+            FenceKind::MbarrierInit | FenceKind::Other => {}
+        }
+    }
+
+    /// Each lane makes visible what it knows; lanes do not learn from each other.
+    fn proxy_fence(&mut self, mask: u32, proxy: Proxy) {
+        if !self.env.k.uses_async_proxy {
+            return;
+        }
+        if mask == self.warp.live && self.same_knowledge(mask) {
+            // One clock for all: the lanes' own entries can be joined.
+            let seen = self.warp.clock(mask.trailing_zeros() % 32).seen.clone();
+            let mut all = self.warp.knowledge(mask);
+            all.fence(proxy);
+            all.seen = seen;
+            return self.warp.set_knowledge(mask, Arc::new(all));
+        }
+        for lane in super::warp::lanes(mask) {
+            let own = (self.warp.base + lane) as usize;
+            let before = self.warp.clock(lane).seen[own];
+            let mut known = self.warp.knowledge(1 << lane);
+            known.fence(proxy);
+            known.seen[own] = before;
+            self.warp.set_knowledge(1 << lane, Arc::new(known));
         }
     }
 

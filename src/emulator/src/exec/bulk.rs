@@ -174,6 +174,7 @@ impl Ctx<'_> {
     fn tensor_map(&mut self, address: u64, lane: u32) -> Run<TensorMap> {
         self.aligned(address, 64, lane)?;
         let mut bytes = [0u8; MAP_BYTES];
+        self.map_order(address, lane)?;
         for (n, part) in bytes.chunks_mut(8).enumerate() {
             let target = self.resolve(Space::Generic, address + 8 * n as u64, lane)?;
             self.read(target, part, lane, Order::Weak)?;
@@ -231,7 +232,7 @@ impl Ctx<'_> {
         let id = self.cl.next_op;
         let group = mbars.is_empty();
         if group {
-            self.warp.bulk[lane as usize].open.push(id);
+            self.warp.lane_bulk(lane).open.push(id);
         }
         let (pc, warp) = (self.pc, self.warp_slot());
         let issued = self.issue(&pieces, lane);
@@ -314,17 +315,14 @@ impl Ctx<'_> {
     /// The executing lanes learn what the asynchronous engine did up to an epoch.
     pub fn learn_engine(&mut self, epoch: u32) {
         let engine = self.engine(self.warp.rank) as usize;
-        let mut known = (**self.warp.clock(self.warp.mask.trailing_zeros() % 32)).clone();
-        known.seen.iter_mut().for_each(|e| *e = 0);
-        known.proxied.iter_mut().for_each(|e| *e = 0);
-        known.reach = None;
+        let mut known = self.warp.clock(self.warp.mask.trailing_zeros() % 32).empty();
         known.learn(engine, epoch);
         self.warp.acquire(self.warp.mask, &known);
     }
 
     pub fn bulk_commit(&mut self) {
         for lane in lanes(self.warp.mask) {
-            let bulk = &mut self.warp.bulk[lane as usize];
+            let bulk = self.warp.lane_bulk(lane);
             let open = std::mem::take(&mut bulk.open);
             bulk.groups.push_back(open);
         }
@@ -332,7 +330,7 @@ impl Ctx<'_> {
 
     pub fn bulk_wait(&mut self, most: u32, read: bool) -> Run<()> {
         for lane in lanes(self.warp.mask) {
-            let groups = &self.warp.bulk[lane as usize].groups;
+            let groups = &self.warp.lane_bulk(lane).groups;
             let due = groups.len().saturating_sub(most as usize);
             let ids: Vec<u64> = groups.iter().take(due).flatten().copied().collect();
             for id in ids {
@@ -348,7 +346,7 @@ impl Ctx<'_> {
                 }
             }
             if !read {
-                self.warp.bulk[lane as usize].groups.drain(..due);
+                self.warp.lane_bulk(lane).groups.drain(..due);
             }
         }
         Ok(())

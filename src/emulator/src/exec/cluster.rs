@@ -6,7 +6,7 @@ use super::bulk::AsyncOp;
 use super::counters::Counters;
 use super::dependents::Prior;
 use super::launch::Checks;
-use super::warp::{LANES, V32, V64, Warp};
+use super::warp::{LANES, V32, V64, Warp, each_lane};
 use crate::isa::{Kernel, Special, Src};
 use crate::memory::reach::Flags;
 use crate::memory::shadow::{Access, Clock};
@@ -156,7 +156,7 @@ impl Ctx<'_> {
             Src::Imm(v) => [*v as u32; LANES],
             _ => {
                 let wide = self.src64(s);
-                std::array::from_fn(|i| wide[i] as u32)
+                each_lane(|i| wide[i] as u32)
             }
         }
     }
@@ -187,14 +187,14 @@ impl Ctx<'_> {
         let same = match special {
             Special::Tid(axis) => {
                 let tid = &self.warp.tid[axis as usize];
-                return std::array::from_fn(|i| tid[i].into());
+                return each_lane(|i| tid[i].into());
             }
-            Special::LaneId => return std::array::from_fn(|i| i as u64),
-            Special::LaneMaskEq => return std::array::from_fn(|i| 1 << i),
-            Special::LaneMaskLt => return std::array::from_fn(|i| (1 << i) - 1),
-            Special::LaneMaskLe => return std::array::from_fn(|i| (2 << i) - 1),
-            Special::LaneMaskGt => return std::array::from_fn(|i| 0xffff_ffff & !((2 << i) - 1)),
-            Special::LaneMaskGe => return std::array::from_fn(|i| 0xffff_ffff & !((1 << i) - 1)),
+            Special::LaneId => return each_lane(|i| i as u64),
+            Special::LaneMaskEq => return each_lane(|i| 1 << i),
+            Special::LaneMaskLt => return each_lane(|i| (1 << i) - 1),
+            Special::LaneMaskLe => return each_lane(|i| (2 << i) - 1),
+            Special::LaneMaskGt => return each_lane(|i| 0xffff_ffff & !((2 << i) - 1)),
+            Special::LaneMaskGe => return each_lane(|i| 0xffff_ffff & !((1 << i) - 1)),
             Special::Ntid(axis) => env.block[axis as usize].into(),
             Special::Ctaid(axis) => block.index[axis as usize].into(),
             Special::Nctaid(axis) => env.grid[axis as usize].into(),

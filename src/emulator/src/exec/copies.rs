@@ -40,7 +40,7 @@ impl Ctx<'_> {
             self.claim(self.warp.rank, dst, bytes, lane)?;
             let pc = self.pc;
             let copy = PendingCopy { dst, src: from[i], bytes, src_bytes: size, pc };
-            self.warp.copies[i].open.push(copy);
+            self.warp.lane_copies(lane).open.push(copy);
         }
         // Lanes that only fill with zeros ask nothing of memory.
         if reading != 0 {
@@ -82,20 +82,20 @@ impl Ctx<'_> {
 
     pub fn cp_group(&mut self, op: &Op) -> Run<()> {
         for lane in lanes(self.warp.mask) {
-            let i = lane as usize;
             match op {
                 Op::CpCommit => {
-                    let open = std::mem::take(&mut self.warp.copies[i].open);
-                    self.warp.copies[i].groups.push_back(open);
+                    let open = std::mem::take(&mut self.warp.lane_copies(lane).open);
+                    self.warp.lane_copies(lane).groups.push_back(open);
                 }
                 Op::CpWait { most } => {
                     let keep = most.map_or(0, |n| n as usize);
-                    while self.warp.copies[i].groups.len() > keep {
-                        let group = self.warp.copies[i].groups.pop_front().unwrap_or_default();
+                    while self.warp.lane_copies(lane).groups.len() > keep {
+                        let group =
+                            self.warp.lane_copies(lane).groups.pop_front().unwrap_or_default();
                         self.perform(&group, lane)?;
                     }
                     if most.is_none() {
-                        let open = std::mem::take(&mut self.warp.copies[i].open);
+                        let open = std::mem::take(&mut self.warp.lane_copies(lane).open);
                         self.perform(&open, lane)?;
                     }
                 }
@@ -110,9 +110,13 @@ impl Ctx<'_> {
         for copy in copies {
             let mut data = [0u8; 16];
             let size = copy.src_bytes as usize;
-            for (n, byte) in data[..size].chunks_mut(4).enumerate() {
-                let at = copy.src + 4 * n as u64;
-                self.read(Target::Global(at), byte, lane, Order::Weak)?;
+            let mut from = 0;
+            while from < size {
+                // The longest part that is aligned: sizes need not be powers of two.
+                let step = 1usize << (size - from).ilog2();
+                let part = &mut data[from..from + step];
+                self.read(Target::Global(copy.src + from as u64), part, lane, Order::Weak)?;
+                from += step;
             }
             let who = self.access(lane, false);
             let who = crate::memory::shadow::Access { pc: copy.pc, ..who };

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use super::access::Target;
 use super::bulk::{AsyncOp, End, Piece};
 use super::cluster::Ctx;
 use super::fault::Run;
+use crate::isa::Space;
 use crate::memory::shadow::{Access, Clock};
+use crate::tensor::tensormap::MAP_BYTES;
 
 impl Ctx<'_> {
     /// What a lane knows as it starts a copy from or to global memory. What it does from now on
@@ -57,9 +60,27 @@ impl Ctx<'_> {
         let atomic = op.reduce.is_some();
         let who = Access { actor, base: actor, lane: 0, epoch, pc: op.pc, atomic, generic: false };
         let from = self.origin();
-        match a.shadow.access(at, bytes, &who, from, clock, write) {
+        match a.shadow.pass(from, write).access(at, bytes, &who, clock) {
             Ok(()) => Ok(()),
             Err(rival) => self.global_race(rival, op.lane, address, write),
+        }
+    }
+
+    /// Finds races of a lane that reads a tensor map, and writes of it that no fence has made
+    /// visible to such readers.
+    pub fn map_order(&self, address: u64, lane: u32) -> Run<()> {
+        let Ok(Target::Global(address)) = self.resolve(Space::Generic, address, lane) else {
+            return Ok(());
+        };
+        let bytes = MAP_BYTES as u32;
+        let (a, at) = self.global(address, bytes, lane, "tensor map")?;
+        if !self.env.global_races || a.read_only {
+            return Ok(());
+        }
+        let (who, clock) = (self.access(lane, false), self.warp.clock(lane));
+        match a.shadow.pass(self.origin(), false).map(at, bytes, &who, clock) {
+            Ok(()) => Ok(()),
+            Err(rival) => self.global_race(rival, lane, address, false),
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::atomic::redux;
 use super::cluster::Ctx;
 use super::fault::{Run, stop_lane};
-use super::warp::{LANES, V32, lanes};
+use super::warp::{LANES, V32, each_lane, lanes};
 use crate::error::Rule;
 use crate::isa::{Op, ShflMode, VoteMode};
 
@@ -44,7 +44,7 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> Run<bool> {
                     .filter(|o| v[*o as usize] == v[lane as usize])
                     .fold(0, |m, o| m | 1 << o)
             };
-            let r: V32 = std::array::from_fn(|i| {
+            let r: V32 = each_lane(|i| {
                 let equal = same(i as u32);
                 if *all && equal != mask { 0 } else { equal }
             });

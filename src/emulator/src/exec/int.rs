@@ -2,31 +2,31 @@
 
 use super::bits::{dot, fns, funnel_left, funnel_right, prmt};
 use super::cluster::Ctx;
-use super::warp::{LANES, V32, V64};
+use super::warp::{LANES, V32, V64, each_lane};
 use crate::isa::{BoolOp, Carry, Int1, Int2, Int3, Op, Reg, RegKind, Src, Ty};
 
 #[inline(always)]
-pub fn map1<T: Copy, R>(a: &[T; LANES], f: impl Fn(T) -> R) -> [R; LANES] {
-    std::array::from_fn(|i| f(a[i]))
+pub fn map1<T: Copy, R: Copy + Default>(a: &[T; LANES], f: impl Fn(T) -> R) -> [R; LANES] {
+    each_lane(|i| f(a[i]))
 }
 
 #[inline(always)]
-pub fn map2<T: Copy, U: Copy, R>(
+pub fn map2<T: Copy, U: Copy, R: Copy + Default>(
     a: &[T; LANES],
     b: &[U; LANES],
     f: impl Fn(T, U) -> R,
 ) -> [R; LANES] {
-    std::array::from_fn(|i| f(a[i], b[i]))
+    each_lane(|i| f(a[i], b[i]))
 }
 
 #[inline(always)]
-pub fn map3<T: Copy, U: Copy, V: Copy, R>(
+pub fn map3<T: Copy, U: Copy, V: Copy, R: Copy + Default>(
     a: &[T; LANES],
     b: &[U; LANES],
     c: &[V; LANES],
     f: impl Fn(T, U, V) -> R,
 ) -> [R; LANES] {
-    std::array::from_fn(|i| f(a[i], b[i], c[i]))
+    each_lane(|i| f(a[i], b[i], c[i]))
 }
 
 /// Sign- or zero-extends the low bits of a 32-bit value as `ty` says.
@@ -395,7 +395,7 @@ fn bfi(c: &mut Ctx<'_>, ty: Ty, d: Reg, [a, b, pos, len]: [&Src; 4]) {
     let (pos, len) = (c.src32(pos), c.src32(len));
     let (x, y) = (c.src64(a), c.src64(b));
     let width = ty.bits();
-    let r: V64 = std::array::from_fn(|i| {
+    let r: V64 = each_lane(|i| {
         let (pos, len) = (pos[i] & 0xff, (len[i] & 0xff).min(width));
         if pos >= width {
             return y[i];

@@ -422,7 +422,7 @@ fn make_warp(env: &Env<'_>, rank: u32, w: u32, threads: u32, actors: usize) -> W
     let live = (threads - w * 32).min(32);
     let mask = if live == 32 { u32::MAX } else { (1 << live) - 1 };
     let base = rank * threads + w * 32;
-    let clock = Clock::new(actors, env.k.uses_async_proxy);
+    let clock = Clock::new(actors);
     let mut warp = Warp::new(env.k, rank as usize, w as usize, base, mask, clock);
     warp.registers = super::registers::at_entry(env.k);
     let [x, y, _] = env.block;

@@ -3,7 +3,7 @@
 use super::access::Target;
 use super::cluster::Ctx;
 use super::fault::{Run, refused, stop_lane};
-use super::warp::{LANES, V64, lanes};
+use super::warp::{LANES, V64, each_lane, lanes};
 use super::{Flow, Wait};
 use crate::error::Rule;
 use crate::isa::{Mbar, MbarKind, Space};
@@ -37,7 +37,7 @@ impl Ctx<'_> {
     pub fn mbar(&mut self, m: &Mbar) -> Run<Flow> {
         let a = self.src64(&m.a);
         if m.kind == MbarKind::PendingCount {
-            let r: V64 = std::array::from_fn(|i| a[i] & u64::from(MAX_COUNT));
+            let r: V64 = each_lane(|i| a[i] & u64::from(MAX_COUNT));
             self.warp.set64(m.d, &r);
             return Ok(Flow::Next);
         }
@@ -101,8 +101,6 @@ impl Ctx<'_> {
             return stop_lane(Rule::BarrierMisuse, lane, message);
         }
         let (who, clock) = (self.access(lane, false), self.warp.clock(lane).clone());
-        let actors = clock.seen.len();
-        let proxies = self.env.k.uses_async_proxy;
         let shared = &mut self.cl.blocks[rank].shared;
         let offset = match shared.offset(at, 8) {
             Ok(offset) => offset,
@@ -119,7 +117,7 @@ impl Ctx<'_> {
             return refused(r, lane, "mbarrier.init", at);
         }
         shared.set_mbarrier(offset, true);
-        let empty = Clock::new(actors, proxies);
+        let empty = clock.empty();
         let bar = Mbarrier {
             expected: count,
             pending: count,

@@ -121,12 +121,11 @@ impl Ctx<'_> {
     /// cp.async.mbarrier.arrive: the lane's copies so far, then the arrival.
     pub fn late_arrival(&mut self, op: &super::bulk::AsyncOp) -> Run<()> {
         let lane = op.lane;
-        let i = lane as usize;
-        let groups = std::mem::take(&mut self.warp.copies[i].groups);
+        let groups = std::mem::take(&mut self.warp.lane_copies(lane).groups);
         for group in &groups {
             self.perform(group, lane)?;
         }
-        let open = std::mem::take(&mut self.warp.copies[i].open);
+        let open = std::mem::take(&mut self.warp.lane_copies(lane).open);
         self.perform(&open, lane)?;
         let known = self.warp.knowledge(1 << lane);
         self.warp.advance(1 << lane);

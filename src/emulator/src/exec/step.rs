@@ -3,7 +3,7 @@
 use super::atomic::Atomic;
 use super::cluster::Ctx;
 use super::fault::{Run, Stop, stop, stop_lane};
-use super::warp::{LANES, lanes};
+use super::warp::{LANES, LaneCopies, lanes};
 use super::{Flow, Wait, compare, convert, exchange, float, int, moves};
 use crate::error::Rule;
 use crate::isa::{Op, Order, Src, TrapKind};
@@ -231,8 +231,9 @@ impl Ctx<'_> {
     fn exit(&mut self) -> Run<Flow> {
         let mask = self.warp.mask;
         for lane in lanes(mask) {
-            let copies = &self.warp.copies[lane as usize];
-            let pending = copies.open.len() + copies.groups.iter().map(Vec::len).sum::<usize>();
+            let count =
+                |c: &LaneCopies| c.open.len() + c.groups.iter().map(Vec::len).sum::<usize>();
+            let pending = self.warp.copies.get(lane as usize).map_or(0, count);
             if pending > 0 {
                 let message = format!("{pending} cp.async copies were never waited for");
                 return stop_lane(Rule::Leak, lane, message);

@@ -13,6 +13,27 @@ pub const LANES: usize = 32;
 pub type V32 = [u32; LANES];
 pub type V64 = [u64; LANES];
 
+/// A value for each lane. (The loop of `array::from_fn` may stay a function of its own, compiled
+/// without the vector instructions that its caller may use.)
+#[inline(always)]
+pub fn each_lane<R: Copy + Default>(f: impl Fn(usize) -> R) -> [R; LANES] {
+    let mut r = [R::default(); LANES];
+    for (i, r) in r.iter_mut().enumerate() {
+        *r = f(i);
+    }
+    r
+}
+
+/// The lanes of which something holds.
+#[inline(always)]
+pub fn truth(f: impl Fn(usize) -> bool) -> u32 {
+    let mut mask = 0;
+    for i in 0..LANES {
+        mask |= if f(i) { BITS[i] } else { 0 };
+    }
+    mask
+}
+
 /// Lanes that share a program counter.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -101,8 +122,9 @@ pub struct Warp {
     pub local: Vec<u8>,
     pub local_init: Vec<bool>,
     pub local_bytes: usize,
+    /// By lane; empty until one copies.
     pub copies: Vec<LaneCopies>,
-    pub bulk: Vec<LaneBulk>,
+    bulk: Vec<LaneBulk>,
     pub wgmma: WgmmaState,
     /// Registers of a thread; `None` where the kernel does not say.
     pub registers: Option<u32>,
@@ -136,11 +158,27 @@ impl Warp {
             local: vec![0; local_bytes * LANES],
             local_init: vec![false; local_bytes * LANES],
             local_bytes,
-            copies: vec![LaneCopies::default(); LANES],
-            bulk: vec![LaneBulk::default(); LANES],
+            copies: Vec::new(),
+            bulk: Vec::new(),
             wgmma: WgmmaState::new(n32, k.uses_wgmma),
             registers: None,
         }
+    }
+
+    /// The cp.async copies of a lane.
+    pub fn lane_copies(&mut self, lane: u32) -> &mut LaneCopies {
+        if self.copies.is_empty() {
+            self.copies.resize(LANES, LaneCopies::default());
+        }
+        &mut self.copies[lane as usize % LANES]
+    }
+
+    /// The bulk copies of a lane.
+    pub fn lane_bulk(&mut self, lane: u32) -> &mut LaneBulk {
+        if self.bulk.is_empty() {
+            self.bulk.resize(LANES, LaneBulk::default());
+        }
+        &mut self.bulk[lane as usize % LANES]
     }
 
     /// Notes a read of a register that lacks a value in some executing lane.
@@ -161,7 +199,7 @@ impl Warp {
             RegKind::B64 => {
                 self.note(self.def64[slot], 1, reg.slot);
                 let wide = &self.r64[slot];
-                std::array::from_fn(|i| wide[i] as u32)
+                each_lane(|i| wide[i] as u32)
             }
             RegKind::Pred | RegKind::Sink => [0; LANES],
             _ => {
@@ -180,7 +218,7 @@ impl Warp {
             return self.r64[slot];
         }
         let narrow = self.reg32(reg);
-        std::array::from_fn(|i| narrow[i].into())
+        each_lane(|i| narrow[i].into())
     }
 
     /// Lanes where a predicate source is true.
@@ -225,12 +263,12 @@ impl Warp {
                 self.wgmma.wrote(slot);
             }
             RegKind::B64 => {
-                let wide: V64 = std::array::from_fn(|i| v[i].into());
+                let wide: V64 = each_lane(|i| v[i].into());
                 self.set64(reg, &wide);
             }
             RegKind::B16 | RegKind::B8 => {
                 let cut = if reg.kind == RegKind::B16 { 0xffff } else { 0xff };
-                let v: V32 = std::array::from_fn(|i| v[i] & cut);
+                let v: V32 = each_lane(|i| v[i] & cut);
                 blend(&mut self.r32[slot], &v, mask);
                 self.def32[slot] |= mask;
             }
@@ -242,7 +280,7 @@ impl Warp {
     #[inline(always)]
     pub fn set64(&mut self, reg: Reg, v: &V64) {
         if reg.kind != RegKind::B64 {
-            let narrow: V32 = std::array::from_fn(|i| v[i] as u32);
+            let narrow: V32 = each_lane(|i| v[i] as u32);
             return self.set32(reg, &narrow);
         }
         let slot = reg.slot as usize;
@@ -330,7 +368,7 @@ impl Warp {
 }
 
 /// The bit of each lane in a mask.
-const BITS: V32 = {
+pub const BITS: V32 = {
     let (mut bits, mut i) = ([0; LANES], 0);
     while i < LANES {
         bits[i] = 1 << i;

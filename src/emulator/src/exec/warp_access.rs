@@ -9,9 +9,10 @@ use super::cluster::Ctx;
 use super::fault::{Run, refused};
 use super::moves::in_window;
 use super::warp::{LANES, V64, Warp, lanes};
-use crate::isa::{Order, Reg, Space, Ty};
+use crate::isa::{Order, Reg, RegKind, Space, Ty};
 use crate::memory::SHARED_WINDOW;
 use crate::memory::global::Allocation;
+use crate::memory::global_shadow::whole_rows;
 use crate::memory::shadow::{Access, Clock};
 use crate::memory::shared::Shared;
 use crate::memory::shared_rows::RowAccess;
@@ -124,7 +125,7 @@ impl<'a> Clocks<'a> {
     }
 }
 
-impl Ctx<'_> {
+impl<'c> Ctx<'c> {
     /// Loads for all executing lanes; false if the lanes have to go one by one.
     #[inline(always)]
     pub fn load_warp(
@@ -140,31 +141,33 @@ impl Ctx<'_> {
         let Some(span) = Span::new(at, self.warp.mask, width * d.len() as u32) else {
             return Ok(false);
         };
-        let env = self.env;
-        let mut columns = [[0u64; LANES]; 4];
-        let Some(columns) = columns.get_mut(..d.len()) else { return Ok(false) };
         match self.place(space, &span) {
             Some(Place::Global(a)) if self.all_written(a, &span) => {
                 self.order_global(a, &span, order, false)?;
-                for (n, column) in columns.iter_mut().enumerate() {
-                    let from = u64::from(n as u32 * width);
-                    a.load_lanes(span.mask, width, |i| at[i] - a.base + from, column);
-                }
                 self.count_global_span(&span, false);
+                if span.run && width == 4 && d.len() == 1 && d[0].kind == RegKind::B32 {
+                    self.warp.set32(d[0], &a.load_words(span.first - a.base));
+                    return Ok(true);
+                }
+                for (n, reg) in d.iter().enumerate() {
+                    let (from, mut column) = (u64::from(n as u32 * width), [0; LANES]);
+                    a.load_lanes(span.mask, width, |i| at[i] - a.base + from, &mut column);
+                    self.loaded(ty, *reg, &mut column);
+                }
             }
-            Some(Place::Shared(to)) if self.shared_plain(to, &span, env.checks.uninitialised) => {
+            Some(Place::Shared(to))
+                if self.shared_plain(to, &span, self.env.checks.uninitialised) =>
+            {
                 self.order_shared(to, &span, order, false)?;
-                let shared = &self.cl.blocks[self.warp.rank].shared;
-                for (n, column) in columns.iter_mut().enumerate() {
-                    let from = to.wrapping_add((n as u32 * width).into());
-                    load_shared(shared, &span, width, from, column);
+                for (n, reg) in d.iter().enumerate() {
+                    let (from, mut column) = ((n as u32 * width).into(), [0; LANES]);
+                    let shared = &self.cl.blocks[self.warp.rank].shared;
+                    load_shared(shared, &span, width, to.wrapping_add(from), &mut column);
+                    self.loaded(ty, *reg, &mut column);
                 }
                 self.count_shared_span(&span, false);
             }
             _ => return Ok(false),
-        }
-        for (reg, column) in d.iter().zip(columns) {
-            self.loaded(ty, *reg, column);
         }
         Ok(true)
     }
@@ -214,6 +217,10 @@ impl Ctx<'_> {
                 self.order_global(a, &span, order, true)?;
                 for (n, column) in values.iter().enumerate() {
                     let from = u64::from(n as u32 * width);
+                    if span.run && width == 4 && values.len() == 1 {
+                        a.store_words(span.first - a.base, column);
+                        break;
+                    }
                     a.store_lanes(span.mask, width, |i| at[i] - a.base + from, column);
                 }
                 match span.run {
@@ -279,7 +286,7 @@ impl Ctx<'_> {
 
     /// Where all lanes lead, if it is one place and in bounds.
     #[inline(always)]
-    fn place(&self, space: Space, span: &Span<'_>) -> Option<Place<'_>> {
+    fn place(&self, space: Space, span: &Span<'_>) -> Option<Place<'c>> {
         let window = match space {
             Space::Shared | Space::SharedCluster => Some(0),
             Space::Generic if in_window(span.first, SHARED_WINDOW) => Some(SHARED_WINDOW),
@@ -316,27 +323,40 @@ impl Ctx<'_> {
         if !self.env.global_races || a.read_only {
             return Ok(());
         }
-        let from = self.origin();
-        let Some(pass) = a.shadow.pass(from, write) else { return Ok(()) };
+        let mut pass = a.shadow.pass(self.origin(), write);
         let clocks = Clocks::new(self.warp);
-        let one = |lane: u32| {
-            let who = clocks.access(lane, self.pc, order.strong());
-            let at = span.at[lane as usize] - a.base;
-            pass.access(at, span.bytes, &who, clocks.of(lane))
-        };
+        let strong = order.strong();
+        let first = span.first - a.base;
         if let Some(clock) = clocks.shared() {
-            let who = clocks.access(0, self.pc, order.strong());
-            if span.run && pass.run(span.first - a.base, span.bytes, &who, clock) {
-                return Ok(());
+            let who = clocks.access(0, self.pc, strong);
+            if span.run && whole_rows(first, span.bytes, who.base) {
+                return match pass.run(first, span.bytes, &who, clock) {
+                    Ok(()) => Ok(()),
+                    Err(rival) => {
+                        let at = span.at[rival.lane as usize % LANES];
+                        self.global_race(rival, rival.lane, at, write)
+                    }
+                };
             }
-            // All lanes read one place: what two of them may do, all may, and the last is kept.
-            if span.is_one() && !write && one(30).is_ok() && one(31).is_ok() {
-                return Ok(());
+            if span.is_one() && !write && who.base.is_multiple_of(32) {
+                // What two lanes may read, all may.
+                for lane in [30, 31] {
+                    let who = clocks.access(lane, self.pc, strong);
+                    if let Err(rival) = pass.access(first, span.bytes, &who, clock) {
+                        return self.global_race(rival, lane, span.first, write);
+                    }
+                }
+                return match pass.read_by_warp(first, span.bytes, &who, clock) {
+                    Ok(()) => Ok(()),
+                    Err(rival) => self.global_race(rival, 0, span.first, write),
+                };
             }
         }
         for lane in lanes(span.mask) {
-            if let Err(rival) = one(lane) {
-                return self.global_race(rival, lane, span.at[lane as usize], write);
+            let who = clocks.access(lane, self.pc, strong);
+            let at = span.at[lane as usize];
+            if let Err(rival) = pass.access(at - a.base, span.bytes, &who, clocks.of(lane)) {
+                return self.global_race(rival, lane, at, write);
             }
         }
         Ok(())

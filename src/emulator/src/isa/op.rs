@@ -384,11 +384,14 @@ pub enum TrapKind {
 pub enum FenceKind {
     /// fence.acq_rel, fence.sc and membar.
     Memory(Scope),
-    /// fence.proxy.async: generic writes become visible to asynchronous copies and wgmma.
-    ProxyAsync,
+    /// fence.proxy.async: threads' writes become visible to asynchronous copies and wgmma, in
+    /// these spaces.
+    ProxyAsync { shared: bool, global: bool },
+    /// fence.proxy.tensormap: threads' writes become visible to readers of tensor maps.
+    TensorMap,
     /// fence.mbarrier_init.
     MbarrierInit,
-    /// Proxies this machine does not model apart: alias, tensormap.
+    /// Proxies this machine does not model apart: alias.
     Other,
 }
 

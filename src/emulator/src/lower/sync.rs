@@ -129,25 +129,23 @@ impl<'m, 'a> Lower<'m, 'a> {
 
     fn proxy_fence(&mut self, form: &mut Form<'a>) -> Decoded {
         let kind = if form.take("async") {
-            FenceKind::ProxyAsync
-        } else if ["async::generic", "tensormap::generic", "alias"].iter().any(|p| form.take(p)) {
+            FenceKind::ProxyAsync { shared: true, global: true }
+        } else if ["async::generic", "alias"].iter().any(|p| form.take(p)) {
             FenceKind::Other
         } else {
-            form.need(
-                "a proxy",
-                &[
-                    ("async.global", FenceKind::ProxyAsync),
-                    ("async::global", FenceKind::ProxyAsync),
-                    ("async::shared", FenceKind::ProxyAsync),
-                ],
-            )?
+            form.need("a proxy", &[("tensormap::generic", FenceKind::TensorMap)])?
         };
         form.order();
         form.scope();
         let shared = ["shared::cta", "shared::cluster", "shared"].map(|s| form.take(s));
-        // A fence of global memory alone says nothing of shared memory, whose fences are tracked.
-        let global = form.take("global") && !shared.contains(&true);
-        let kind = if global && kind == FenceKind::ProxyAsync { FenceKind::Other } else { kind };
+        let (shared, global) = (shared.contains(&true), form.take("global"));
+        // Without a space the fence is for all of them.
+        let kind = match kind {
+            FenceKind::ProxyAsync { .. } if shared || global => {
+                FenceKind::ProxyAsync { shared, global }
+            }
+            kind => kind,
+        };
         for word in ["sync_restrict::shared::cta", "sync_restrict::shared::cluster"] {
             form.take(word);
         }

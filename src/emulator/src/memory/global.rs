@@ -192,6 +192,29 @@ impl Allocation {
         }
     }
 
+    /// Reads 32 words that follow each other from `at`, a multiple of four.
+    #[inline(always)]
+    pub fn load_words(&self, at: u64) -> [u32; 32] {
+        let first = self.pointer(at, 128).cast::<u32>();
+        let mut out = [0; 32];
+        for (i, out) in out.iter_mut().enumerate() {
+            // SAFETY: as in `load`; `pointer` checked all 128 bytes.
+            *out = unsafe { AtomicU32::from_ptr(first.add(i)).load(Relaxed) };
+        }
+        out
+    }
+
+    /// Writes 32 words that follow each other from `at`, a multiple of four; marking them written
+    /// is left to the caller.
+    #[inline(always)]
+    pub fn store_words(&self, at: u64, values: &[u64; 32]) {
+        let first = self.pointer(at, 128).cast::<u32>();
+        for (i, value) in values.iter().enumerate() {
+            // SAFETY: as in `load_words`.
+            unsafe { AtomicU32::from_ptr(first.add(i)).store(*value as u32, Relaxed) };
+        }
+    }
+
     /// Writes lanes as `load_lanes` reads them; marking them written is left to the caller.
     #[inline(always)]
     pub fn store_lanes(

@@ -1,92 +1,92 @@
-//! Who touched global memory last, within one launch.
+//! Who touched global memory, as far as somebody may still race with it.
 //!
-//! Of every four bytes the last write and the last read are kept. Threads of one cluster are
-//! ordered by their clocks; threads of different clusters only by what their clocks know of each
-//! other's.
+//! Threads of one cluster are ordered by their clocks; threads of different clusters only by what
+//! their clocks know of each other's. [`super::record`] says what is kept and what conflicts.
 //!
 //! Records are kept in pages that exist once they are touched. A full warp that touches
-//! consecutive addresses leaves one record a row of 64 bytes ([`super::rows`]); everything else
-//! leaves one a word.
+//! consecutive addresses leaves one record a row of 64 bytes; everything else leaves one a word.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::rows::{ROW_BYTES, Row, RowRecord};
-use super::shadow::{Access, Clock};
+use super::record::{Look, ROW_BYTES, ROW_WORDS, Record, Set, Why};
+use super::shadow::{Access, Clock, Proxy};
 
-/// Rows and words of a page.
+/// Rows and bytes of a page.
 const ROWS: usize = 256;
-const WORDS: usize = ROWS * ROW_WORDS;
-const ROW_WORDS: usize = ROW_BYTES as usize / 4;
 const PAGE_BYTES: u64 = ROWS as u64 * ROW_BYTES;
 
-const EPOCHS: u64 = 1 << 16;
-const ACTORS: u64 = 1 << 15;
-const CLUSTERS: u64 = 1 << 20;
-
-/// A word's record and the instruction that left it.
-type Slot = (AtomicU64, AtomicU32);
-
-/// Records of 16 KiB of memory.
-#[derive(Debug)]
-struct Page {
-    rows: Box<[Row]>,
-    words: OnceLock<Box<[Slot]>>,
+/// Records of 64 bytes: of all of them at once, or word by word.
+#[derive(Debug, Default)]
+struct Row {
+    whole: Set,
+    words: Option<Box<[Set; ROW_WORDS]>>,
+    /// The last launch in which the words' records were the ones that hold; 0: the row's are.
+    in_words: u8,
 }
 
-impl Page {
-    fn new() -> Self {
-        Self { rows: (0..ROWS).map(|_| Row::default()).collect(), words: OnceLock::new() }
-    }
-
-    fn words(&self) -> &[Slot] {
-        self.words.get_or_init(|| (0..WORDS).map(|_| Default::default()).collect())
-    }
-
-    /// The records of a word: none, one, or those of two lanes with half a word.
+impl Row {
     #[inline]
-    fn records(&self, word: usize) -> [Option<(Record, u32)>; 2] {
-        let row = &self.rows[word / ROW_WORDS];
-        if row.is_in_words() {
-            let slot = &self.words()[word];
-            return [Some((Record::unpack(slot.0.load(Relaxed)), slot.1.load(Relaxed))), None];
-        }
-        let Some((of_row, pc)) = row.record() else { return [None, None] };
-        let lanes = of_row.lanes_of((word % ROW_WORDS) as u32);
-        lanes.map(|lane| lane.map(|(lane, bytes)| (Record::of_lane(&of_row, lane, bytes), pc)))
+    fn is_in_words(&self, look: &Look<'_>) -> bool {
+        self.in_words != 0 && !look.forgotten(self.in_words)
     }
 
-    /// Records an access to one word.
+    /// Whether nothing here conflicts with an access to the whole row, as far as can be said
+    /// without a look at words.
     #[inline]
-    fn put(&self, word: usize, record: Record, pc: u32) {
-        let at = word / ROW_WORDS;
-        let row = &self.rows[at];
-        if !row.is_in_words() {
-            self.expand(at);
-        }
-        row.use_words(record.launch);
-        let slot = &self.words()[word];
-        slot.0.store(record.pack(), Relaxed);
-        slot.1.store(pc, Relaxed);
+    fn admits(&self, wrote: bool, new: &Record, look: &Look<'_>) -> bool {
+        !self.is_in_words(look)
+            && self.whole.iter().all(|old| look.clash(old, wrote, new, true).is_none())
     }
 
-    /// Turns a row's record into those of its words.
-    fn expand(&self, at: usize) {
-        let row = &self.rows[at];
-        for n in 0..ROW_WORDS {
-            let slot = &self.words()[at * ROW_WORDS + n];
-            let last = row.record().and_then(|(of_row, pc)| {
-                let [first, second] = of_row.lanes_of(n as u32);
-                second.or(first).map(|(lane, bytes)| (Record::of_lane(&of_row, lane, bytes), pc))
-            });
-            slot.0.store(last.map_or(0, |(record, _)| record.pack()), Relaxed);
-            slot.1.store(last.map_or(0, |(_, pc)| pc), Relaxed);
+    /// The record of a word that an access conflicts with, its lane, and why.
+    fn clash(
+        &self,
+        word: usize,
+        wrote: bool,
+        new: &Record,
+        look: &Look<'_>,
+    ) -> Option<(Record, u32, Why)> {
+        let with =
+            |old: &Record| look.clash(old, wrote, new, false).map(|(lane, why)| (*old, lane, why));
+        match &self.words {
+            Some(words) if self.is_in_words(look) => words[word].iter().find_map(with),
+            _ => {
+                let mut parts = self.whole.iter().flat_map(|row| row.at_word(word as u32));
+                parts.find_map(|old| with(&old))
+            }
         }
+    }
+
+    /// The records of the row's words, which hold from now on.
+    fn words(&mut self, look: &Look<'_>) -> &mut [Set; ROW_WORDS] {
+        let spread = !self.is_in_words(look);
+        self.in_words = look.launch;
+        let words = self.words.get_or_insert_default();
+        if spread {
+            for (n, set) in words.iter_mut().enumerate() {
+                set.clear();
+                let parts = self.whole.iter().flat_map(|row| row.at_word(n as u32));
+                parts.filter(|p| p.launch != 0).for_each(|p| set.push(p));
+            }
+        }
+        words
+    }
+
+    /// The record of the whole row, which holds from now on.
+    #[inline]
+    fn whole(&mut self) -> &mut Set {
+        if self.in_words != 0 {
+            self.in_words = 0;
+            self.whole.clear();
+        }
+        &mut self.whole
     }
 }
+
+type Rows = Box<[Row]>;
 
 /// Pages by number.
-type Pages = Box<[OnceLock<Box<Page>>]>;
+type Pages = Box<[OnceLock<Box<Mutex<Rows>>>]>;
 
 /// Records of one allocation, made when a launch first asks.
 #[derive(Debug)]
@@ -96,55 +96,19 @@ pub struct GlobalShadow {
     reads: OnceLock<Pages>,
 }
 
-/// A record, packed in 64 bits: launch 8, cluster 20, actor 15, epoch 16, bytes 4, strong 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Record {
-    launch: u8,
-    cluster: u32,
-    actor: u32,
-    epoch: u32,
-    bytes: u8,
-    strong: bool,
-}
-
-impl Record {
-    #[inline]
-    fn pack(self) -> u64 {
-        u64::from(self.launch) << 56
-            | u64::from(self.cluster) << 36
-            | u64::from(self.actor) << 21
-            | u64::from(self.epoch) << 5
-            | u64::from(self.bytes) << 1
-            | u64::from(self.strong)
-    }
-
-    #[inline]
-    fn unpack(bits: u64) -> Self {
-        Self {
-            launch: (bits >> 56) as u8,
-            cluster: (bits >> 36) as u32 & (CLUSTERS - 1) as u32,
-            actor: (bits >> 21) as u32 & (ACTORS - 1) as u32,
-            epoch: (bits >> 5) as u32 & (EPOCHS - 1) as u32,
-            bytes: (bits >> 1) as u8 & 15,
-            strong: bits & 1 != 0,
-        }
-    }
-
-    fn of_lane(row: &RowRecord, lane: u32, bytes: u8) -> Self {
-        let RowRecord { launch, cluster, warp, epoch, strong, .. } = *row;
-        Self { launch, cluster, actor: warp * 32 + lane, epoch, bytes, strong }
-    }
-}
-
 /// The other party of a race: a thread of this cluster or of another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rival {
+    /// The lane that made the new access.
+    pub lane: u32,
     pub cluster: u32,
     pub actor: u32,
     pub pc: u32,
     pub wrote: bool,
     /// The access was one of an earlier launch.
     pub earlier: bool,
+    /// It is ordered before, but lacks this proxy's fence.
+    pub unfenced: Option<Proxy>,
 }
 
 /// The launch and cluster that an access belongs to.
@@ -155,6 +119,8 @@ pub struct Origin<'a> {
     pub cluster: u32,
     /// Earlier launches that may still run when this one begins, and when a thread has waited.
     pub open: [&'a [u8]; 2],
+    /// Threads order memory by flags, across clusters too.
+    pub flags: bool,
 }
 
 impl GlobalShadow {
@@ -166,279 +132,229 @@ impl GlobalShadow {
     pub fn clear(&self) {
         let tables = [&self.writes, &self.reads].into_iter().filter_map(|t| t.get());
         for page in tables.flat_map(|pages| pages.iter()).filter_map(|p| p.get()) {
-            page.rows.iter().for_each(Row::clear);
-            page.words.get().iter().flat_map(|w| w.iter()).for_each(|s| s.0.store(0, Relaxed));
+            for row in lock(page).iter_mut() {
+                row.whole.clear();
+                row.in_words = 0;
+            }
         }
     }
 
-    /// Checks and records an access of any length at `at`.
-    pub fn access(
-        &self,
-        at: u64,
-        bytes: u32,
-        who: &Access,
-        from: Origin<'_>,
-        clock: &Clock,
-        write: bool,
-    ) -> Result<(), Rival> {
-        self.pass(from, write).map_or(Ok(()), |pass| pass.access(at, bytes, who, clock))
-    }
-
-    /// The records as reads, or writes, of a cluster need them; `None` if they are not tracked.
-    pub fn pass<'a>(&'a self, from: Origin<'a>, write: bool) -> Option<Pass<'a>> {
-        if u64::from(from.cluster) >= CLUSTERS {
-            return None;
-        }
+    /// The records as reads, or writes, of a cluster need them.
+    pub fn pass<'a>(&'a self, from: Origin<'a>, write: bool) -> Pass<'a> {
         let count = self.bytes.div_ceil(PAGE_BYTES);
         let make = || (0..count).map(|_| OnceLock::new()).collect();
-        let own = &**(if write { &self.writes } else { &self.reads }).get_or_init(make);
-        let writes = if write { Some(own) } else { self.writes.get().map(|w| &**w) };
-        let reads = if write { self.reads.get().map(|r| &**r) } else { None };
-        Some(Pass { own, writes, reads, from, write })
+        let own = if write { &self.writes } else { &self.reads };
+        own.get_or_init(make);
+        let [writes, reads] = [&self.writes, &self.reads].map(|t| t.get().map(|pages| &**pages));
+        Pass { writes, reads, from, write, page: None }
     }
+}
+
+fn lock(page: &Mutex<Rows>) -> MutexGuard<'_, Rows> {
+    page.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The locked records of a page: those of writes, and of reads.
+struct Held<'a> {
+    number: u64,
+    writes: Option<MutexGuard<'a, Rows>>,
+    reads: Option<MutexGuard<'a, Rows>>,
 }
 
 /// Accesses of one kind by one cluster to one allocation.
 pub struct Pass<'a> {
-    /// Where the accesses are recorded.
-    own: &'a [OnceLock<Box<Page>>],
-    /// Records that they may conflict with.
-    writes: Option<&'a [OnceLock<Box<Page>>]>,
-    reads: Option<&'a [OnceLock<Box<Page>>]>,
+    writes: Option<&'a [OnceLock<Box<Mutex<Rows>>>]>,
+    reads: Option<&'a [OnceLock<Box<Mutex<Rows>>>]>,
     from: Origin<'a>,
     write: bool,
+    /// The page of the last access.
+    page: Option<Held<'a>>,
 }
 
 impl<'a> Pass<'a> {
-    /// Earlier launches that may still run as far as a thread knows.
-    fn open(&self, clock: &Clock) -> &'a [u8] {
-        self.from.open[usize::from(clock.waited)]
-    }
-
-    fn own_page(&self, page: usize) -> &'a Page {
-        self.own[page].get_or_init(|| Box::new(Page::new()))
-    }
-
-    /// The pages that an access may conflict with: of writes, and of reads.
-    fn rival_pages(&self, page: usize) -> [Option<&'a Page>; 2] {
-        [self.writes, self.reads].map(|t| t.and_then(|t| t[page].get()).map(|p| &**p))
-    }
-
-    /// Checks and records an access of any length at `at`.
-    pub fn access(&self, at: u64, bytes: u32, who: &Access, clock: &Clock) -> Result<(), Rival> {
-        if u64::from(who.epoch) >= EPOCHS || u64::from(who.actor) >= ACTORS {
-            return Ok(());
+    fn look<'c>(&self, who: &Access, clock: &'c Clock) -> Look<'c>
+    where
+        'a: 'c,
+    {
+        let [at_begin, after_wait] = self.from.open;
+        Look {
+            launch: self.from.launch,
+            cluster: self.from.cluster,
+            write: self.write,
+            base: who.base,
+            open: if clock.waited { after_wait } else { at_begin },
+            kept: at_begin,
+            apart: !self.from.flags && at_begin.is_empty(),
+            proxy: (!who.generic).then_some(Proxy::AsyncGlobal),
+            clock,
         }
+    }
+
+    /// Locks a page; the one before is let go, so that nobody holds two places at once.
+    fn hold(&mut self, number: u64) -> &mut Held<'a> {
+        if self.page.as_ref().is_none_or(|held| held.number != number) {
+            self.page = None;
+        }
+        let (writes, reads, write) = (self.writes, self.reads, self.write);
+        self.page.get_or_insert_with(|| {
+            let new = || Box::new(Mutex::new((0..ROWS).map(|_| Row::default()).collect()));
+            // Writes come first for everybody.
+            let [writes, reads] = [(writes, write), (reads, !write)].map(|(table, own)| {
+                let page = &table?[number as usize];
+                let page = if own { Some(page.get_or_init(new)) } else { page.get() };
+                page.map(|page| lock(page))
+            });
+            Held { number, writes, reads }
+        })
+    }
+
+    /// Checks and records an access of one thread, or of an engine, of any length at `at`.
+    pub fn access(
+        &mut self,
+        at: u64,
+        bytes: u32,
+        who: &Access,
+        clock: &Clock,
+    ) -> Result<(), Rival> {
+        let look = self.look(who, clock);
+        self.range(at, bytes, Record::new(who, look.launch, look.cluster, 15), &look)
+    }
+
+    /// As [`Self::access`] for all lanes of a warp that read one place, with one clock and epoch.
+    pub fn read_by_warp(
+        &mut self,
+        at: u64,
+        bytes: u32,
+        who: &Access,
+        clock: &Clock,
+    ) -> Result<(), Rival> {
+        let look = self.look(who, clock);
+        let new = Record::new(who, look.launch, look.cluster, 15);
+        self.range(at, bytes, Record { lanes: u32::MAX, ..new }, &look)
+    }
+
+    /// Checks a thread's read of a tensor map, which the tensor map proxy makes.
+    pub fn map(&mut self, at: u64, bytes: u32, who: &Access, clock: &Clock) -> Result<(), Rival> {
+        let look = Look { proxy: Some(Proxy::TensorMap), ..self.look(who, clock) };
+        self.range(at, bytes, Record::new(who, look.launch, look.cluster, 15), &look)
+    }
+
+    fn range(&mut self, at: u64, bytes: u32, new: Record, look: &Look<'_>) -> Result<(), Rival> {
         let end = at + u64::from(bytes);
-        let (mut word, last) = (at / 4, end.div_ceil(4));
-        while word < last {
-            let page = word as usize / WORDS;
-            let (own, rivals) = (self.own_page(page), self.rival_pages(page));
-            let stop = last.min((page as u64 + 1) * WORDS as u64);
-            while word < stop {
-                let (first, past) = ((4 * word).max(at), (4 * word + 4).min(end));
-                let mask = ((1u32 << (past - first)) - 1) << (first % 4);
-                let record = Record {
-                    launch: self.from.launch,
-                    cluster: self.from.cluster,
-                    actor: who.actor,
-                    epoch: who.epoch,
-                    bytes: mask as u8,
-                    strong: who.atomic,
-                };
-                let at = word as usize % WORDS;
-                self.check(rivals, at, record, who, clock)?;
-                own.put(at, record, who.pc);
-                word += 1;
+        let mut from = at;
+        while from < end {
+            let row = from / ROW_BYTES;
+            let next = (ROW_BYTES * (row + 1)).min(end);
+            let held = self.hold(row / ROWS as u64);
+            let row = row as usize % ROWS;
+            if next - from == ROW_BYTES && new.lanes.is_power_of_two() {
+                held.row(row, &new, look)?;
+            } else {
+                while from < next {
+                    let past = (from / 4 * 4 + 4).min(next);
+                    let mask = ((1u32 << (past - from)) - 1) << (from % 4);
+                    let part = Record { bytes: mask as u8, ..new };
+                    held.word(row, (from / 4) as usize % ROW_WORDS, &part, look)?;
+                    from = past;
+                }
             }
+            from = next;
         }
         Ok(())
     }
 
+    /// Checks and records an access of a full warp, each lane right after the one before, with
+    /// one clock and one epoch for all, to whole rows.
     #[inline]
-    fn check(
-        &self,
-        rivals: [Option<&Page>; 2],
-        word: usize,
-        record: Record,
-        who: &Access,
-        clock: &Clock,
-    ) -> Result<(), Rival> {
-        for (n, page) in rivals.into_iter().enumerate() {
-            let Some(page) = page else { continue };
-            for (old, pc) in page.records(word).into_iter().flatten() {
-                if self.unordered(old, pc, record, who, clock) {
-                    let (cluster, actor, wrote) = (old.cluster, old.actor, n == 0);
-                    let earlier = old.launch != record.launch;
-                    return Err(Rival { cluster, actor, pc, wrote, earlier });
+    pub fn run(&mut self, at: u64, width: u32, who: &Access, clock: &Clock) -> Result<(), Rival> {
+        let look = self.look(who, clock);
+        let new = Record::new(who, look.launch, look.cluster, 15);
+        let lanes = ROW_BYTES as u32 / width.clamp(2, 64);
+        let first = at / ROW_BYTES;
+        for n in 0..32 / lanes {
+            let row = first + u64::from(n);
+            let mask = (u64::MAX >> (64 - lanes)) as u32;
+            let part = Record { lanes: mask << (n * lanes), ..new };
+            self.hold(row / ROWS as u64).row(row as usize % ROWS, &part, &look)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an access of a full warp at `at` is made of whole rows.
+pub fn whole_rows(at: u64, width: u32, base: u32) -> bool {
+    matches!(width, 2 | 4 | 8 | 16) && at.is_multiple_of(ROW_BYTES) && base.is_multiple_of(32)
+}
+
+impl Held<'_> {
+    /// Checks and records an access to a whole row.
+    #[inline]
+    fn row(&mut self, at: usize, new: &Record, look: &Look<'_>) -> Result<(), Rival> {
+        let (writes, reads) = (&mut self.writes, &mut self.reads);
+        let mut clear = writes.as_ref().is_none_or(|w| w[at].admits(true, new, look));
+        let own = if look.write {
+            clear &= reads.as_ref().is_none_or(|r| r[at].admits(false, new, look));
+            writes
+        } else {
+            reads
+        };
+        if !clear || own.as_ref().is_some_and(|own| own[at].is_in_words(look)) {
+            return self.by_words(at, new, look);
+        }
+        if let Some(own) = own {
+            own[at].whole().add(new, look, true);
+        }
+        if look.write
+            && let Some(reads) = &mut self.reads
+        {
+            reads[at].whole.forget(new, look, true);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn by_words(&mut self, at: usize, new: &Record, look: &Look<'_>) -> Result<(), Rival> {
+        for word in 0..ROW_WORDS {
+            for part in new.at_word(word as u32) {
+                if part.launch != 0 {
+                    self.word(at, word, &part, look)?;
                 }
             }
         }
         Ok(())
     }
 
-    #[inline]
-    fn unordered(&self, old: Record, pc: u32, new: Record, who: &Access, clock: &Clock) -> bool {
-        if old.bytes & new.bytes == 0 || (old.strong && new.strong) {
-            return false;
-        }
-        if old.launch != new.launch {
-            return self.open(clock).contains(&old.launch);
-        }
-        if old.cluster != new.cluster {
-            return clock.far(old.cluster, old.actor) < old.epoch;
-        }
-        // Copies by one engine are not ordered by that.
-        if old.actor == new.actor && who.generic {
-            return false;
-        }
-        let own_warp = old.actor.wrapping_sub(who.base) < 32;
-        let together = self.write && own_warp && pc == who.pc;
-        !together && clock.seen[old.actor as usize] < old.epoch
-    }
-
-    /// Checks and records an access of a full warp, each lane right after the one before, with
-    /// one clock and one epoch for all; false, with nothing recorded, if that takes a look at
-    /// each word.
-    pub fn run(&self, at: u64, width: u32, who: &Access, clock: &Clock) -> bool {
-        let new = RowRecord {
-            launch: self.from.launch,
-            cluster: self.from.cluster,
-            warp: who.base / 32,
-            epoch: who.epoch,
-            first: 0,
-            width,
-            strong: who.atomic,
-        };
-        let fits = u64::from(who.epoch) < EPOCHS && u64::from(who.base) + 32 <= ACTORS;
-        let alone = self.open(clock).is_empty();
-        if !fits || !alone || !new.can_be(at) || who.base % 32 != 0 {
-            return false;
-        }
-        let rows = u64::from(width) * 32 / ROW_BYTES;
-        let place = |n: u64| {
-            let row = at / ROW_BYTES + n;
-            ((row / ROWS as u64) as usize, (row % ROWS as u64) as usize)
-        };
-        let each = |n: u64| RowRecord { first: n as u32 * ROW_BYTES as u32 / width, ..new };
-        for n in 0..rows {
-            let (page, row) = place(n);
-            let rivals = self.rival_pages(page).into_iter().flatten();
-            if !rivals.into_iter().all(|p| p.rows[row].ordered_before(&each(n), clock)) {
-                return false;
+    /// Checks and records an access to a word of a row.
+    fn word(&mut self, at: usize, word: usize, new: &Record, look: &Look<'_>) -> Result<(), Rival> {
+        let rivals = [(&self.writes, true), (&self.reads, false)];
+        for (rows, wrote) in rivals.into_iter().filter(|(_, wrote)| *wrote || look.write) {
+            let Some(rows) = rows else { continue };
+            if let Some((old, lane, why)) = rows[at].clash(word, wrote, new, look) {
+                let unfenced = if let Why::Unfenced(proxy) = why { Some(proxy) } else { None };
+                return Err(Rival {
+                    lane: new.lanes.trailing_zeros(),
+                    cluster: old.cluster,
+                    actor: old.actor(lane),
+                    pc: old.pc,
+                    wrote,
+                    earlier: why == Why::Earlier,
+                    unfenced,
+                });
             }
         }
-        for n in 0..rows {
-            let (page, row) = place(n);
-            self.own_page(page).rows[row].put(&each(n), who.pc);
+        let own = if look.write { &mut self.writes } else { &mut self.reads };
+        if let Some(own) = own {
+            own[at].words(look)[word].add(new, look, false);
         }
-        true
+        if look.write
+            && let Some(reads) = &mut self.reads
+            && reads[at].is_in_words(look)
+        {
+            reads[at].words(look)[word].forget(new, look, false);
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn who(actor: u32, pc: u32) -> Access {
-        let (base, lane) = (actor / 32 * 32, actor % 32);
-        Access { actor, base, lane, epoch: 1, pc, atomic: false, generic: true }
-    }
-
-    #[test]
-    fn conflicts_need_the_same_bytes_and_launch() {
-        let shadow = GlobalShadow::new(64);
-        let clock = Clock::new(64, false);
-        let go = |at, bytes, actor, cluster, launch, write| {
-            let from = Origin { launch, cluster, open: [&[], &[]] };
-            shadow.access(at, bytes, &who(actor, actor), from, &clock, write)
-        };
-        assert_eq!(go(0, 2, 0, 0, 1, true), Ok(()));
-        assert_eq!(go(2, 2, 40, 0, 1, true), Ok(()), "other bytes of the word");
-        assert!(go(2, 2, 0, 0, 1, true).is_err(), "unordered threads of a cluster");
-        assert!(go(0, 4, 0, 1, 1, true).is_err(), "another cluster");
-        assert_eq!(go(0, 4, 0, 1, 2, true), Ok(()), "another launch");
-        assert_eq!(go(8, 8, 0, 0, 2, false), Ok(()));
-        assert_eq!(go(8, 8, 40, 0, 2, false), Ok(()), "readers do not conflict");
-        let rival = go(12, 4, 1, 0, 2, true).unwrap_err();
-        assert_eq!((rival.actor, rival.wrote), (40, false));
-    }
-
-    #[test]
-    fn records_keep_every_field() {
-        let r = Record {
-            launch: 255,
-            cluster: 0xf_ffff,
-            actor: 0x7fff,
-            epoch: 0xffff,
-            bytes: 15,
-            strong: true,
-        };
-        assert_eq!(Record::unpack(r.pack()), r);
-    }
-
-    /// What a warp leaves as rows is found word by word, and the other way round.
-    #[test]
-    fn rows_and_words_agree() {
-        let mut clock = Clock::new(128, false);
-        let from = Origin { launch: 1, cluster: 0, open: [&[], &[]] };
-        for width in [2u32, 4, 8, 16] {
-            let shadow = GlobalShadow::new(1 << 20);
-            let at = 16384 - 64;
-            let pass = |write| shadow.pass(from, write).unwrap();
-            assert!(pass(true).run(at, width, &who(32, 7), &clock));
-            for lane in 0..32u64 {
-                let own = at + lane * u64::from(width);
-                let mine = who(32 + lane as u32, 8);
-                assert_eq!(pass(false).access(own, width, &mine, &clock), Ok(()), "{width}");
-                let rival = pass(false).access(own, width, &who(3, 9), &clock).unwrap_err();
-                assert_eq!((rival.actor, rival.pc, rival.wrote), (32 + lane as u32, 7, true));
-            }
-            // Another warp cannot take the rows over, unless it knows of the first one's write.
-            assert!(!pass(true).run(at, width, &who(64, 7), &clock));
-            let known = |clock: &mut Clock, epoch| clock.seen[32..64].fill(epoch);
-            known(&mut clock, 1);
-            assert!(!pass(true).run(at, width, &who(64, 7), &clock), "reads stand in words");
-            let reader = Origin { launch: 2, cluster: 0, open: [&[], &[]] };
-            let later = shadow.pass(reader, false).unwrap();
-            assert!(later.run(at, width, &who(64, 7), &clock), "another launch");
-            known(&mut clock, 0);
-            let writer = shadow.pass(reader, true).unwrap();
-            let rival = writer.access(at, 1, &who(0, 1), &clock).unwrap_err();
-            assert_eq!((rival.actor, rival.wrote), (64, false));
-        }
-    }
-
-    /// Records of an earlier launch that may still run count until a thread has waited.
-    #[test]
-    fn launches_that_overlap() {
-        for words in [false, true] {
-            let shadow = GlobalShadow::new(4096);
-            let mut clock = Clock::new(64, false);
-            let first = Origin { launch: 1, cluster: 0, open: [&[], &[]] };
-            match words {
-                true => shadow.access(0, 64, &who(3, 7), first, &clock, true).unwrap(),
-                false => assert!(shadow.pass(first, true).unwrap().run(0, 4, &who(0, 7), &clock)),
-            }
-            let second = Origin { launch: 2, cluster: 0, open: [&[1], &[]] };
-            for (at, write) in [(0, false), (60, true)] {
-                let go = |c: &Clock| shadow.access(at, 4, &who(3, 9), second, c, write);
-                assert!(go(&clock).unwrap_err().earlier);
-            }
-            assert!(!shadow.pass(second, false).unwrap().run(0, 2, &who(0, 9), &clock));
-            clock.waited = true;
-            assert_eq!(shadow.access(0, 4, &who(3, 9), second, &clock, false), Ok(()));
-        }
-    }
-
-    #[test]
-    fn large_allocations_are_tracked_where_they_are_touched() {
-        let shadow = GlobalShadow::new(1 << 33);
-        let clock = Clock::new(64, false);
-        let at = (1 << 33) - 8;
-        let from = |cluster| Origin { launch: 1, cluster, open: [&[], &[]] };
-        assert_eq!(shadow.access(at, 8, &who(0, 1), from(0), &clock, true), Ok(()));
-        let rival = shadow.access(at + 4, 4, &who(0, 2), from(1), &clock, false).unwrap_err();
-        assert_eq!((rival.cluster, rival.wrote), (0, true));
-    }
-}
+mod tests;

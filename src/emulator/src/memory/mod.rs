@@ -3,7 +3,7 @@
 pub mod global;
 pub mod global_shadow;
 pub mod reach;
-mod rows;
+mod record;
 pub mod shadow;
 pub mod shared;
 pub mod shared_rows;

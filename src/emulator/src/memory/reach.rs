@@ -10,21 +10,39 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use super::shadow::Clock;
+use super::shadow::{Clock, Proxy, join_epochs};
 use crate::isa::Scope;
+
+/// A cluster's threads, and the proxy whose fences have covered their epochs, if it is not the
+/// epochs as such.
+type Known = (u32, Option<Proxy>);
 
 /// Epochs known, by cluster and thread. Copies share their content.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct View(Arc<BTreeMap<u32, Arc<[u32]>>>);
+pub struct View(Arc<BTreeMap<Known, Arc<[u32]>>>);
 
 impl View {
     /// Epochs known of a cluster's threads.
     pub fn cluster(&self, cluster: u32) -> Option<&[u32]> {
-        self.0.get(&cluster).map(|epochs| &**epochs)
+        self.0.get(&(cluster, None)).map(|epochs| &**epochs)
+    }
+
+    /// Those of them that a proxy's fences have covered.
+    pub fn covered(&self, cluster: u32, proxy: Proxy) -> Option<&[u32]> {
+        self.0.get(&(cluster, Some(proxy))).map(|epochs| &**epochs)
     }
 
     pub fn set(&mut self, cluster: u32, epochs: Arc<[u32]>) {
-        Arc::make_mut(&mut self.0).insert(cluster, epochs);
+        Arc::make_mut(&mut self.0).insert((cluster, None), epochs);
+    }
+
+    /// A fence of a proxy covers all that is known.
+    pub fn cover(&mut self, proxy: Proxy) {
+        let seen = self.0.iter().filter(|(known, _)| known.1.is_none());
+        let fresh: Vec<_> = seen.map(|(k, epochs)| ((k.0, Some(proxy)), epochs.clone())).collect();
+        if !fresh.is_empty() {
+            Arc::make_mut(&mut self.0).extend(fresh);
+        }
     }
 
     /// Learns what `other` has; says whether that was anything new.
@@ -33,14 +51,16 @@ impl View {
             return false;
         }
         let mut fresh = Vec::new();
-        for (cluster, theirs) in other.0.iter() {
-            match self.0.get(cluster) {
-                None => fresh.push((*cluster, theirs.clone())),
+        for (known, theirs) in other.0.iter() {
+            match self.0.get(known) {
+                None => fresh.push((*known, theirs.clone())),
                 Some(mine) if Arc::ptr_eq(mine, theirs) => {}
-                Some(mine) if mine.iter().zip(&**theirs).all(|(a, b)| a >= b) => {}
+                Some(mine) if knows(mine, theirs) => {}
                 Some(mine) => {
-                    let most = mine.iter().zip(&**theirs).map(|(a, b)| *a.max(b)).collect();
-                    fresh.push((*cluster, most));
+                    let mut most = mine.to_vec();
+                    join_epochs(&mut most, theirs);
+                    let most = most.into();
+                    fresh.push((*known, most));
                 }
             }
         }
@@ -50,6 +70,11 @@ impl View {
         }
         changed
     }
+}
+
+/// Whether one list has all that the other one has.
+fn knows(mine: &[u32], theirs: &[u32]) -> bool {
+    mine.len() >= theirs.len() && mine.iter().zip(theirs).all(|(a, b)| a >= b)
 }
 
 /// One view for each scope.
@@ -82,16 +107,14 @@ impl Clock {
     /// Learns a view, as a thread of `cluster`.
     pub fn learn_view(&mut self, view: &View, cluster: u32) {
         if let Some(near) = view.cluster(cluster) {
-            for (mine, theirs) in self.seen.iter_mut().zip(near) {
-                *mine = (*mine).max(*theirs);
+            join_epochs(&mut self.seen, near);
+        }
+        for proxy in Proxy::ALL {
+            if let Some(near) = view.covered(cluster, proxy) {
+                self.cover(proxy, near);
             }
         }
         self.reach.get_or_insert_default().seen.join(view);
-    }
-
-    /// The last epoch known of a thread of another cluster.
-    pub fn far(&self, cluster: u32, actor: u32) -> u32 {
-        self.far_cluster(cluster).get(actor as usize).copied().unwrap_or(0)
     }
 
     /// The last epochs known of the threads of another cluster.
@@ -99,10 +122,21 @@ impl Clock {
         self.reach.as_ref().and_then(|r| r.seen.cluster(cluster)).unwrap_or(&[])
     }
 
+    /// Those of them that a proxy's fences have covered.
+    pub fn far_proxied(&self, cluster: u32, proxy: Proxy) -> &[u32] {
+        self.reach.as_ref().and_then(|r| r.seen.covered(cluster, proxy)).unwrap_or(&[])
+    }
+
     /// All that is known, told to whoever may ask.
     pub fn view(&self, cluster: u32) -> View {
         let mut view = self.reach.as_ref().map_or_else(View::default, |r| r.seen.clone());
         view.set(cluster, self.seen.as_slice().into());
+        for proxy in Proxy::ALL {
+            let covered = self.proxied(proxy);
+            if !covered.is_empty() {
+                Arc::make_mut(&mut view.0).insert((cluster, Some(proxy)), covered.into());
+            }
+        }
         view
     }
 }

@@ -7,14 +7,28 @@
 
 use super::reach::Reach;
 
+/// Ways to memory that see what threads wrote only after a fence of theirs (PTX ISA, proxies).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proxy {
+    /// Asynchronous copies, and wgmma, at shared memory.
+    AsyncShared,
+    /// Asynchronous copies at global memory.
+    AsyncGlobal,
+    /// Reads of tensor maps.
+    TensorMap,
+}
+
+impl Proxy {
+    pub const ALL: [Self; 3] = [Self::AsyncShared, Self::AsyncGlobal, Self::TensorMap];
+}
+
 /// What threads of a cluster know of each other: by thread, the last epoch known. After the
 /// threads come the asynchronous engines, one a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clock {
     pub seen: Vec<u32>,
-    /// The part of `seen` that a proxy fence has made visible to asynchronous operations; empty
-    /// in kernels that have none.
-    pub proxied: Vec<u32>,
+    /// The part of `seen` that a fence has made visible to each proxy; empty for nothing.
+    proxied: [Vec<u32>; Proxy::ALL.len()],
     /// The grids before this one are known to have ended.
     pub waited: bool,
     /// What flags in memory told, in kernels that have such.
@@ -23,18 +37,38 @@ pub struct Clock {
 
 impl Clock {
     /// Knows nothing.
-    pub fn new(actors: usize, proxies: bool) -> Self {
-        let proxied = if proxies { vec![0; actors] } else { Vec::new() };
-        Self { seen: vec![0; actors], proxied, waited: false, reach: None }
+    pub fn new(actors: usize) -> Self {
+        Self { seen: vec![0; actors], proxied: Default::default(), waited: false, reach: None }
+    }
+
+    /// What a proxy's fences have covered.
+    pub fn proxied(&self, proxy: Proxy) -> &[u32] {
+        &self.proxied[proxy as usize]
+    }
+
+    /// Learns that a proxy's fences have covered these epochs.
+    pub fn cover(&mut self, proxy: Proxy, epochs: &[u32]) {
+        join_epochs(&mut self.proxied[proxy as usize], epochs);
+    }
+
+    /// A fence of the proxy: all that is known is covered.
+    pub fn fence(&mut self, proxy: Proxy) {
+        self.proxied[proxy as usize].clone_from(&self.seen);
+        if let Some(reach) = &mut self.reach {
+            reach.seen.cover(proxy);
+        }
+    }
+
+    /// Forgets all but how many actors there are.
+    pub fn empty(&self) -> Self {
+        Self::new(self.seen.len())
     }
 
     /// Learns what `other` knows.
     pub fn join(&mut self, other: &Self) {
-        for (a, b) in self.seen.iter_mut().zip(&other.seen) {
-            *a = (*a).max(*b);
-        }
-        for (a, b) in self.proxied.iter_mut().zip(&other.proxied) {
-            *a = (*a).max(*b);
+        join_epochs(&mut self.seen, &other.seen);
+        for (mine, theirs) in self.proxied.iter_mut().zip(&other.proxied) {
+            join_epochs(mine, theirs);
         }
         self.waited |= other.waited;
         if let Some(reach) = &other.reach {
@@ -46,6 +80,16 @@ impl Clock {
     pub fn learn(&mut self, actor: usize, epoch: u32) {
         let known = &mut self.seen[actor];
         *known = (*known).max(epoch);
+    }
+}
+
+/// The later of each two epochs; what one list lacks, it does not know.
+pub fn join_epochs(mine: &mut Vec<u32>, theirs: &[u32]) {
+    if mine.len() < theirs.len() {
+        mine.resize(theirs.len(), 0);
+    }
+    for (a, b) in mine.iter_mut().zip(theirs) {
+        *a = (*a).max(*b);
     }
 }
 
@@ -168,7 +212,8 @@ impl Cell {
     fn proxied(&self, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
         let w = &self.write;
         let touched = w.epoch != 0 && w.generic && w.bytes & bytes != 0;
-        if touched && clock.proxied.get(w.actor as usize).is_some_and(|e| *e < w.epoch) {
+        let covered = clock.proxied(Proxy::AsyncShared).get(w.actor as usize).copied();
+        if touched && covered.unwrap_or(0) < w.epoch {
             return Err(Conflict::NotProxied { actor: w.actor, pc: w.pc });
         }
         Ok(())

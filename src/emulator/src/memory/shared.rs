@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::SHARED_START;
-use super::rows::ROW_BYTES;
+use super::record::{ROW_BYTES, ROW_WORDS};
 use super::shadow::{Access, Cell, Clock, Conflict};
-use super::shared_rows::{ROW_WORDS, RowAccess, SharedRow};
+use super::shared_rows::{RowAccess, SharedRow};
 
 /// Shared memory of a block. Addresses are those of the shared window.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Mbarrier {
         }
         self.phase += 1;
         self.pending = self.expected;
-        let empty = Clock::new(self.gathering.seen.len(), !self.gathering.proxied.is_empty());
+        let empty = Clock::new(self.gathering.seen.len());
         self.done = std::mem::replace(&mut self.gathering, empty);
         true
     }

@@ -1,11 +1,8 @@
 //! One record for 64 bytes of shared memory that full warps touched, each lane right after the one
 //! before. A row whose words were ever touched in another way has its records in its cells.
 
-use super::rows::ROW_BYTES;
+use super::record::ROW_BYTES;
 use super::shadow::{Cell, Clock, ReadRecord, WriteRecord};
-
-/// Words of a row.
-pub const ROW_WORDS: usize = ROW_BYTES as usize / 4;
 
 /// An access of a warp to a row: lane `first` at the row's first byte, `width` bytes a lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,13 +104,14 @@ impl SharedRow {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::ROW_WORDS;
     use super::super::shadow::{Access, Conflict};
     use super::*;
 
     /// A row and its cells say the same of every lane.
     #[test]
     fn spreading_changes_nothing() {
-        let clock = Clock::new(96, false);
+        let clock = Clock::new(96);
         for (width, first) in [(2, 0), (4, 16), (8, 8), (16, 28)] {
             let access = |base, pc| RowAccess { base, first, width, epoch: 1, pc, atomic: false };
             let mut row = SharedRow::default();

@@ -8,20 +8,31 @@
 /// 1.5 · 2^52: added to a small number, leaves its nearest integer in the low bits.
 const SHIFTER: f64 = 6_755_399_441_055_744.0;
 
+/// Coefficients of 2^f for |f| ≤ 1/2, lowest first: the polynomial of degree 8 that agrees with it
+/// at the nine Chebyshev points, whose relative error is at most 1.1 · 10^-12.
+const POWERS: [f64; 9] = [
+    1.0,
+    0.6931471805459335,
+    0.2402265069581299,
+    0.05550410941205933,
+    0.009618129159402558,
+    0.0013333450568000645,
+    0.00015403455852453838,
+    1.5310079402249296e-5,
+    1.3255224878668817e-6,
+];
+
 /// `ex2.approx.f32`: 2 to the power x.
 ///
-/// 2^x = 2^n · e^(f·ln 2) with n the nearest integer and |f| ≤ 1/2, where eleven terms of the
-/// series leave 10^-14. Without branches, so that a loop over lanes becomes vector code.
+/// 2^x = 2^n · 2^f with n the nearest integer and |f| ≤ 1/2. Without branches, so that a loop over
+/// lanes becomes vector code.
 #[inline(always)]
 pub fn ex2(x: f32) -> f32 {
     // Beyond these the result is zero or infinite in f32.
     let x = f64::from(x).clamp(-200.0, 200.0);
     let shifted = x + SHIFTER;
-    let y = (x - (shifted - SHIFTER)) * std::f64::consts::LN_2;
-    let mut sum = 1.0;
-    for k in (1..=12).rev() {
-        sum = 1.0 + sum * y * (1.0 / f64::from(k));
-    }
+    let f = x - (shifted - SHIFTER);
+    let sum = POWERS[..8].iter().rev().fold(POWERS[8], |sum, c| sum.mul_add(f, *c));
     let power = (shifted.to_bits() << 52).wrapping_add(1023 << 52);
     (sum * f64::from_bits(power)) as f32
 }

@@ -54,7 +54,7 @@ macro_rules! case {
     };
 }
 
-pub const CASES: [Case; 13] = [
+pub const CASES: [Case; 14] = [
     case!("gemm_sm80", gemm::sm80),
     case!("gemm_sm90", gemm::sm90),
     case!("rmsnorm", rows::rmsnorm),
@@ -68,6 +68,7 @@ pub const CASES: [Case; 13] = [
     case!("int4_gemv", quant::int4_gemv),
     case!("split_sum", order::split_sum),
     case!("scan", order::scan),
+    case!("relay", order::relay),
 ];
 
 pub fn case(name: &str) -> &'static Case {

@@ -1,4 +1,5 @@
-//! Kernels whose blocks order their memory by fences, and by acquire and release operations.
+//! Kernels that order global memory by fences: between blocks, by acquire and release operations,
+//! and between threads and the asynchronous engine.
 
 use super::bench::{Arg, Bench, Grid};
 use super::data::{self, Bytes, Rng};
@@ -57,4 +58,22 @@ pub fn scan(ptx: &str, shape: usize, seed: u64) -> Result<(), Failure> {
         })
         .collect();
     compare(&got, |i| (want[i], 0.0))
+}
+
+/// Threads write tiles to global memory, which bulk copies read back.
+pub fn relay(ptx: &str, shape: usize, seed: u64) -> Result<(), Failure> {
+    let (blocks, n): (usize, usize) = [(1, 1), (1, 300), (2, 256), (3, 1111)][shape];
+    let mut rng = Rng::new(seed);
+    let x = rng.f32s(n);
+    let mut bench = Bench::new(ptx, seed)?;
+    let (scratch, y) = (bench.alloc(blocks * 512), bench.alloc(n * 4));
+    let args =
+        [Arg::Ptr(bench.upload(&x.bytes())), Arg::Ptr(scratch), Arg::Ptr(y), Arg::I32(n as i32)];
+    bench.launch("relay", Grid::new(blocks, 128), &args)?;
+    let got: Vec<f64> = data::f32s(&bench.download(y, n * 4)?).into_iter().map(f64::from).collect();
+    // Within a tile, thread t gets what thread t + 1 wrote; the last one gets the first's.
+    compare(&got, |i| {
+        let from = i / 128 * 128 + (i + 1) % 128;
+        (2.0 * x.get(from).copied().map_or(0.0, f64::from), 0.0)
+    })
 }

@@ -28,4 +28,5 @@ for name in gemm_sm80 rmsnorm rope softmax paged_decode topk sample int4_gemv sp
 done
 compile fp8 90
 compile cluster_sum 90
+compile relay 90
 compile gemm_sm90 90a
