@@ -403,11 +403,16 @@ fn prefill_attention_moves_what_it_declares(loaded: &mut GpuLoaded, driver: &Spy
     assert!(*counted as f64 >= 0.9 * *least as f64, "{name}: {counted} of {least}");
 }
 
-/// Greedy tokens, and by how much each was the best.
-fn greedy(loaded: &mut dyn Loaded, prompt: &[u32], count: usize) -> Vec<(u32, f32)> {
+/// Greedy tokens, and by how much each was the best. With `forced`, each step goes on from these.
+fn greedy(
+    loaded: &mut dyn Loaded,
+    prompt: &[u32],
+    count: usize,
+    forced: Option<&[(u32, f32)]>,
+) -> Vec<(u32, f32)> {
     let pages: Vec<u32> = (0..LIMITS.pages as u32).collect();
     let (mut past, mut tokens, mut found) = (0, prompt.to_vec(), Vec::new());
-    for _ in 0..count {
+    for step in 0..count {
         let spans = [Span { start: 0, len: tokens.len(), past, pages_start: 0 }];
         let rows = [tokens.len() - 1];
         let batch = Batch { tokens: &tokens, spans: &spans, pages: &pages, logit_rows: &rows };
@@ -418,7 +423,7 @@ fn greedy(loaded: &mut dyn Loaded, prompt: &[u32], count: usize) -> Vec<(u32, f3
         let second = others.map(|(_, x)| *x).fold(f32::MIN, f32::max);
         found.push((best, row[best as usize] - second));
         past += tokens.len();
-        tokens = vec![best];
+        tokens = vec![forced.map_or(best, |f| f[step].0)];
     }
     found
 }
@@ -437,7 +442,11 @@ fn a_real_model_says_what_the_cpu_says() {
         .unwrap();
     let cpu = CpuDevice::new(CpuOptions::default()).unwrap();
     let mut cpu = cpu.prepare(&model.plan, &model.weights, &LIMITS, &mut |_, _| {}).unwrap();
-    let wanted = greedy(cpu.as_mut(), &prompt, 16);
+    let wanted = greedy(cpu.as_mut(), &prompt, 16, None);
+    // The steps that have a clear best; the others may fall either way, so each goes on from the
+    // CPU's token.
+    let clear = |i: &usize| wanted[*i].1 >= MARGIN;
+    assert!((0..16).filter(clear).count() >= 12, "too few clear tokens: {wanted:?}");
     println!("cpu:     {wanted:.2?}");
     let ways = std::env::var("PACER_WAYS").unwrap_or_else(|_| "packed widened".into());
     for way in ways.split(' ') {
@@ -445,13 +454,12 @@ fn a_real_model_says_what_the_cpu_says() {
         let options = GpuOptions { packed: way == "packed", ..GpuOptions::default() };
         let device = GpuDevice::new(emulated(), options).unwrap();
         let mut loaded = device.load(&model.plan, &model.weights, &LIMITS, &mut |_, _| {}).unwrap();
-        let found = greedy(&mut loaded, &prompt, 16);
+        let found = greedy(&mut loaded, &prompt, 16, Some(&wanted));
         let seconds = begin.elapsed().as_secs_f64();
         println!("{way}: {found:.2?}");
         println!("{way}: {:?}, {:?}, {seconds:.0} s", loaded.memory(), loaded.notes());
-        let clear = wanted.iter().take_while(|w| w.1 >= MARGIN).count();
-        assert!(clear >= 8, "only {clear} clear tokens");
-        let tokens = |list: &[(u32, f32)]| list[..clear].iter().map(|t| t.0).collect::<Vec<_>>();
-        assert_eq!(tokens(&found), tokens(&wanted), "{way}");
+        for i in (0..16).filter(clear) {
+            assert_eq!(found[i].0, wanted[i].0, "{way}: token {i}");
+        }
     }
 }

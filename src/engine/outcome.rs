@@ -1,8 +1,9 @@
 //! From a step's results to what clients are told, in two parts.
 //!
 //! [`pick`](Engine::pick) chooses the tokens that the next step needs, or takes those that the
-//! device chose, and keeps the rows whose log-probabilities are wanted; [`settle`](Engine::settle) does all the rest, which may happen
-//! while the next step runs: log-probabilities, text, stop strings, grammars, updates.
+//! device chose, and keeps the rows whose log-probabilities are wanted; [`settle`](Engine::settle)
+//! does all the rest, which may happen while the next step runs: log-probabilities, text, stop
+//! strings, grammars, updates.
 //!
 //! Whatever panics in a request's sampler, grammar or detokeniser ends that choice alone.
 

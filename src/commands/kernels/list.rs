@@ -74,7 +74,7 @@ impl List {
                 ..ModelOptions::default()
             })
         };
-        // Kernels depend on shapes, and on the blocks of a GGUF file: without weights on the former.
+        // Kernels depend on shapes, and on the blocks of a GGUF file: on shapes without weights.
         let model = open(LoadFormat::Auto).or_else(|_| open(LoadFormat::Dummy))?;
         let layout = Layout::new(&model.plan, &model.weights, true);
         let exact = Chooser { wgmma_is_exact: true, ..Chooser::H100 };

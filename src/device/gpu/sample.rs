@@ -96,8 +96,8 @@ impl Sampler {
         if sampling.rows.len() != rows || !fits || counted != changes {
             return Err(Error::unsupported(format!(
                 "{} settings for {rows} rows of logits, {top} best tokens, {changes} changes of \
-                 logits for {counted}: the device samples one token a row, tells up to {} and takes \
-                 up to {} changes a sequence",
+                 logits for {counted}: the device samples one token a row, tells up to {} and \
+                 takes up to {} changes a sequence",
                 sampling.rows.len(),
                 MOST.top,
                 MOST.changes

@@ -137,12 +137,12 @@ impl Tile {
         !self.wgmma || (card.capability == (9, 0) && card.wgmma_is_exact)
     }
 
-    /// Whether it is worth a thought for that many rows: of few, wgmma's 128 would be padding, and
-    /// blocks of a cluster without rows of their own.
+    /// Whether it is worth a thought for that many rows: more than half of a large tile's are not
+    /// padding, and no block of a cluster is without rows of its own.
     fn serves(self, m: usize) -> bool {
         match self.cluster {
             4 => m > 384,
-            _ => !self.wgmma || m > 64,
+            _ => self.rows <= 32 || m > self.rows as usize / 2,
         }
     }
 
@@ -183,8 +183,9 @@ impl Tile {
         let rows_w = p.n as f64 * if p.gated { 2.0 } else { 1.0 };
         let memory = 2.0 * (rows_w * k + m * k + m * p.n as f64) / card.memory_bandwidth;
         let tiles = self.tiles(p);
-        let brought = self.rows + self.weight_rows() / self.cluster;
-        let l2 = tiles as f64 * f64::from(brought) * k * 2.0 / card.l2_bandwidth;
+        // Rows beyond x's end are zeros that nothing brings.
+        let brought = m.min(f64::from(self.rows)) + f64::from(self.weight_rows() / self.cluster);
+        let l2 = tiles as f64 * brought * k * 2.0 / card.l2_bandwidth;
         let per_sm = (card.shared_per_multiprocessor / (shared + 1024)).clamp(1, 8);
         let filled = self.filled(card);
         let slots = (filled * if self.wgmma { 1 } else { per_sm }) as usize;
