@@ -3,12 +3,16 @@
 
 Two servers of the same model stand side by side, one without the recorder (--disable-profiler),
 one with it. Each pair sends the same load to both, in an order that alternates, and gives one
-ratio of throughput and one of p99 inter-token latency. With --capture the second server also
-records a full profile during its half of the pair. The median of the ratios is printed with a
-95 % interval from the order statistics, so no assumption about their distribution is made.
+ratio of throughput, one of p99 inter-token latency and one of the server's processor time. With
+--capture the second server also records a full profile during its half of the pair, and with
+--stop-under-load it is told to stop, and writes its trace, while the load goes on; then the
+longest gap between two tokens is compared, too. --baseline recorder compares with a server whose
+flight recorder is on instead of one without. The median of the ratios is printed with a 95 %
+interval from the order statistics, so no assumption about their distribution is made.
 
   python3 bench/profile_overhead.py target/release/pacer [--pairs 20] [--capture]
-      [--clients 4] [--tokens 64] [-- --model-path …]
+      [--stop-under-load] [--baseline off|recorder] [--clients 4] [--tokens 64]
+      [-- --model-path …]
 
 Standard library only. Run it on a quiet machine; it says how busy the machine was.
 """
@@ -69,16 +73,26 @@ class Server:
                             gaps.append(now - last)
                         last = now
 
+    def cpu(self):
+        """Seconds of processor time so far."""
+        with open(f"/proc/{self.child.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self):
         self.child.terminate()
         self.child.wait()
         self.folder.cleanup()
 
 
-def load(server, clients, tokens):
-    """Throughput (tokens/s) and p99 gap (s) of a closed loop of `clients` streams."""
+def load(server, clients, tokens, after=None):
+    """Throughput (tokens/s), p99 and longest gap (s), processor time (s) of a closed loop of
+    `clients` streams; `after` = (seconds, what to do then) happens meanwhile."""
     gaps, threads = [[] for _ in range(clients)], []
-    began = time.perf_counter()
+    cpu, began = server.cpu(), time.perf_counter()
+    timer = threading.Timer(*after) if after else None
+    if timer:
+        timer.start()
     for i in range(clients):
         prompt = [(7 * i + j) % 250 + 1 for j in range(32)]
         threads.append(threading.Thread(target=server.stream, args=(prompt, tokens, gaps[i])))
@@ -86,8 +100,13 @@ def load(server, clients, tokens):
     for thread in threads:
         thread.join()
     took = time.perf_counter() - began
+    cpu = server.cpu() - cpu
+    if timer:
+        timer.join()
     every = sorted(g for one in gaps for g in one)
-    return clients * tokens / took, every[min(len(every) - 1, int(0.99 * len(every)))]
+    p99 = every[min(len(every) - 1, int(0.99 * len(every)))]
+    return {"rate": clients * tokens / took, "p99": p99, "longest": every[-1], "cpu": cpu,
+            "took": took}
 
 
 def interval(values):
@@ -106,42 +125,65 @@ def main():
     parser.add_argument("pacer")
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--capture", action="store_true")
+    parser.add_argument("--stop-under-load", action="store_true")
+    parser.add_argument("--baseline", choices=["off", "recorder"], default="off")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=64)
     words, own = sys.argv[1:], []
     if "--" in words:
         words, own = words[:words.index("--")], words[words.index("--") + 1:]
     args = parser.parse_args(words)
+    args.capture |= args.stop_under_load
     flags = own or ["--load-format", "dummy"]
-    off = Server(args.pacer, [*flags, "--disable-profiler"])
+    off = Server(args.pacer, [*flags, *(["--disable-profiler"] * (args.baseline == "off"))])
     on = Server(args.pacer, flags)
     try:
-        for server in (off, on):
-            load(server, args.clients, args.tokens)
-        throughput, p99, stops = [], [], []
-        for pair in range(args.pairs):
-            result = {}
-            for server in ((off, on) if pair % 2 == 0 else (on, off)):
-                if server is on and args.capture:
-                    on.post("/start_profile", {"profile_id": f"pair{pair}"})
-                result[server] = load(server, args.clients, args.tokens)
-                if server is on and args.capture:
-                    began = time.perf_counter()
-                    on.post("/stop_profile", {})
-                    stops.append(time.perf_counter() - began)
-            throughput.append(result[on][0] / result[off][0])
-            p99.append(result[on][1] / result[off][1])
-        what = "a full capture" if args.capture else "the recorder"
-        for name, ratios in (("throughput", throughput), ("p99 inter-token latency", p99)):
-            m, low, high = interval(ratios)
-            print(f"{name} with {what} / without: {m:.4f} [{low:.4f}, {high:.4f}] "
-                  f"({len(ratios)} pairs)")
-        if stops:
-            print(f"longest stop: {max(stops) * 1e3:.1f} ms")
-        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+        pairs(args, off, on)
     finally:
         off.close()
         on.close()
+
+
+def pairs(args, off, on):
+    for server in (off, on):
+        usual = load(server, args.clients, args.tokens)["took"]
+    found, stops = [], []
+
+    def stop():
+        began = time.perf_counter()
+        answer = on.post("/stop_profile", {})
+        stops.append(time.perf_counter() - began)
+        lost = [d["lost_records"] + d["left_out_records"] for d in answer["details"]]
+        if sum(lost):
+            print(f"note: {sum(lost)} records lost or left out")
+
+    for pair in range(args.pairs):
+        result = {}
+        for server in ((off, on) if pair % 2 == 0 else (on, off)):
+            captures = server is on and args.capture
+            if captures:
+                on.post("/start_profile", {"profile_id": f"pair{pair}"})
+            after = (usual / 2, stop) if captures and args.stop_under_load else None
+            result[server] = load(server, args.clients, args.tokens, after)
+            if captures and not after:
+                stop()
+        found.append((result[on], result[off]))
+    what = "a full capture" if args.capture else "the recorder"
+    names = [("throughput", "rate"), ("p99 inter-token latency", "p99"),
+             ("processor time of the server", "cpu")]
+    for name, key in names:
+        m, low, high = interval([a[key] / b[key] for a, b in found])
+        print(f"{name} with {what} / without: {m:.4f} [{low:.4f}, {high:.4f}] "
+              f"({len(found)} pairs)")
+    longest = [interval([1e3 * side[i]["longest"] for side in found]) for i in (0, 1)]
+    (a, b, c), (d, e, f) = longest
+    print(f"longest gap, ms, with: {a:.2f} [{b:.2f}, {c:.2f}], without: {d:.2f} [{e:.2f}, {f:.2f}]")
+    m, low, high = interval([1e3 * (a["longest"] - b["longest"]) for a, b in found])
+    print(f"longest gap with - without: {m:.2f} ms [{low:.2f}, {high:.2f}]")
+    if stops:
+        print(f"stops: median {statistics.median(stops) * 1e3:.1f} ms, "
+              f"longest {max(stops) * 1e3:.1f} ms")
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 
 if __name__ == "__main__":

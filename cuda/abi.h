@@ -203,9 +203,13 @@ typedef struct SampleRow {
   f32 frequency;
   f32 presence;
   u32 changes;     // where this row's begin; they end where the next row's begin
+  u32 kind;        // 0: choose a token; 1: the token is `given`; 2: the row is left alone
+  u32 given;
+  u32 scores;      // log-probabilities: 0 none, else of the token and `scores - 1` of the best
+  u32 reserved;
 } SampleRow;
 
-// sample.cu: logit changes in place, then one token a row.
+// sample.cu: logit changes, in place or taken back for log-probabilities, then one token a row.
 typedef struct SampleParams {
   u64 logits;      // [rows, vocab] f32
   u64 settings;    // [rows + 1] SampleRow; of the last only `changes` is read
@@ -224,6 +228,7 @@ typedef struct LogprobsParams {
   u64 target_out;  // [rows] f32
   u64 top_tokens;  // [rows, top] u32, best first; ties: the lower id
   u64 top_out;     // [rows, top] f32
+  u64 settings;    // [rows] SampleRow whose `scores` says what a row wants; 0: all of it
   u32 rows;
   u32 vocab;
   u32 stride;

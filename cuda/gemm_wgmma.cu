@@ -3,40 +3,45 @@
 // formula   as gemm.cu
 // shapes    as gemm.cu. x_map: x as [m][k] numbers, rows x_stride apart, box 64 x 128; w_map: w as
 //           [rows][k], dense, box 64 x 64; both with 128-byte swizzle and zeros out of bounds
-// launch    grid 2 * min(pairs of tiles, multiprocessors / 2), clusters of 2, block 384, dynamic
-//           shared memory kShared (in the registry). A pair is two tiles one below the other
+// launch    grid CLUSTER * min(columns of CLUSTER tiles, clusters that the card holds at once), clusters
+//           of CLUSTER (2 or 4), block 384, dynamic shared memory kShared (in the registry)
 // tiles     128 x BN products a block, 64 deep, through a ring of kStages. One thread of the first
-//           warpgroup copies; two warpgroups multiply 64 rows each. The pair shares its tile of w:
-//           each block loads half and multicasts it, so L2 gives 128 + BN / 2 rows a step, not 128 + BN
-// traffic   unique: as gemm.cu; issued: x once for every tile of columns, w once for every 256 rows
+//           warpgroup copies; two warpgroups multiply 64 rows each. A cluster's tiles are one below
+//           the other and share their tile of w: each block loads its part and multicasts it, so L2
+//           gives 128 + BN / CLUSTER rows a step, not 128 + BN
+// traffic   unique: as gemm.cu; issued: x once for every tile of columns, w once for every CLUSTER tiles
+//           of rows
 // bound     tensor cores
 // numerics  one chain of k16 products per output from k = 0 up, as gemm.cu. Equal bits to gemm.cu's on
 //           the PTX machine, which rounds once per k16 product; that a card's wgmma and mma.sync round
 //           alike inside a product is to be measured on one before both serve one request
 // needs     sm_90a
-// why       128 x 256 needs 9 TB/s from L2 at the card's peak, more than there is; sharing w in
-//           pairs takes a third off. Larger clusters would leave multiprocessors over (132 = 4 * 33).
+// why       128 x 256 needs 12 TB/s from L2 at the card's peak, more than there is; sharing w in pairs
+//           takes a third off, among four half. A cluster lies within one GPC (16 or 18
+//           multiprocessors), so of 132 four-block clusters hold 128: for many rows, where that is less
+//           than what L2 costs.
 #include "gemm.cuh"
 #include "ptx_sm90.cuh"
 
 namespace gemm {
 
-template <class T, int BN_, int STAGES, bool GATED>
+template <class T, int BN_, int STAGES, bool GATED, u32 CLUSTER>
 struct Wgmma {
   static constexpr u32 BM = 128, BN = BN_, kStages = STAGES, kOut = GATED ? BN / 2 : BN;
   static constexpr u32 kA = BM * tile::kRow, kStageBytes = kA + BN * tile::kRow;
-  static constexpr u32 kHalf = BN / 2;  // rows of w that one block of the pair brings
+  static constexpr u32 kPart = BN / CLUSTER;  // rows of w that one block of the cluster brings
+  static constexpr unsigned short kAll = (1 << CLUSTER) - 1;
   // A warp's results pass through shared memory 32 columns at a time.
   static constexpr u32 kPassOut = 32, kStride = kPassOut + 8;
   static constexpr u32 kResult = 8 * 16 * kStride * 4, kBarriers = 2 * STAGES * 8;
   static constexpr u32 kShared = 1024 + STAGES * kStageBytes + kResult + kBarriers;
-  static constexpr u32 kReaders = 2 * 2 * 4;  // warps of both blocks that read a stage
+  static constexpr u32 kReaders = CLUSTER * 2 * 4;  // warps of all blocks that read a stage
   static constexpr int NI = BN / 8;
   static_assert(kShared <= 227 * 1024, "fits a block");
-  static_assert(kHalf % 64 == 0, "whole boxes of w");
+  static_assert(kPart % 64 == 0, "whole boxes of w");
 
   const WgmmaGemmParams& p;
-  u32 ring, full, empty, rank, steps, m_pairs, n_tiles;
+  u32 ring, full, empty, rank, steps, m_groups, n_tiles;
   f32* result;
   u32 stage = 0, parity = 0;
 
@@ -47,17 +52,17 @@ struct Wgmma {
     full = ring + STAGES * kStageBytes + kResult, empty = full + STAGES * 8;
     rank = cluster_rank();
     steps = (p.gemm.k + tile::kWidth - 1) / tile::kWidth;
-    m_pairs = (p.gemm.m + 2 * BM - 1) / (2 * BM), n_tiles = (p.gemm.n + kOut - 1) / kOut;
+    m_groups = (p.gemm.m + CLUSTER * BM - 1) / (CLUSTER * BM), n_tiles = (p.gemm.n + kOut - 1) / kOut;
   }
 
   __device__ void advance() {
     if (++stage == STAGES) stage = 0, parity ^= 1;
   }
 
-  // First row and column of the block's tile of pair number `pair`.
-  __device__ uint2 tile_at(u32 pair) const {
-    const Place place(pair, m_pairs, n_tiles);
-    return {(place.m * 2 + rank) * BM, place.n * kOut};
+  // First row and column of the block's tile of the cluster's tiles number `group`.
+  __device__ uint2 tile_at(u32 group) const {
+    const Place place(group, m_groups, n_tiles);
+    return {(place.m * CLUSTER + rank) * BM, place.n * kOut};
   }
 
   // Row of w for row i of the tile: gated tiles hold the gate's rows, then the up projection's.
@@ -68,8 +73,9 @@ struct Wgmma {
   __device__ void produce() {
     tma_prefetch_map(&p.x_map), tma_prefetch_map(&p.w_map);
     grid_dependency_wait();
-    for (u32 pair = blockIdx.x / 2; pair < m_pairs * n_tiles; pair += gridDim.x / 2) {
-      const uint2 at = tile_at(pair);
+    for (u32 tiles = blockIdx.x / CLUSTER; tiles < m_groups * n_tiles;
+         tiles += gridDim.x / CLUSTER) {
+      const uint2 at = tile_at(tiles);
       for (u32 step = 0; step < steps; step++, advance()) {
         const u32 k0 = step * tile::kWidth, bar = full + stage * 8;
         const u32 a = ring + stage * kStageBytes, b = a + kA;
@@ -77,21 +83,22 @@ struct Wgmma {
         mbarrier_expect_tx(bar, kStageBytes);
         tma_load(a, &p.x_map, k0, at.x, bar);
 #pragma unroll
-        for (u32 i = 0; i < kHalf; i += 64) {
-          const u32 row = rank * kHalf + i;
-          tma_load_multicast(b + row * tile::kRow, &p.w_map, k0, w_row(at.y, row), bar, 3);
+        for (u32 i = 0; i < kPart; i += 64) {
+          const u32 row = rank * kPart + i;
+          tma_load_multicast(b + row * tile::kRow, &p.w_map, k0, w_row(at.y, row), bar, kAll);
         }
       }
     }
   }
 
-  // Both blocks' producers wait for every reader of a stage.
+  // The producers of all blocks wait for every reader of a stage.
   __device__ void release(u32 which) const {
-    if (lane_id() < 2) mbarrier_arrive_cluster(empty + which * 8, lane_id());
+    if (lane_id() < CLUSTER) mbarrier_arrive_cluster(empty + which * 8, lane_id());
   }
 
   __device__ void consume(u32 group) {
-    for (u32 pair = blockIdx.x / 2; pair < m_pairs * n_tiles; pair += gridDim.x / 2) {
+    for (u32 tiles = blockIdx.x / CLUSTER; tiles < m_groups * n_tiles;
+         tiles += gridDim.x / CLUSTER) {
       f32 acc[NI][4];
       u32 before = 0;
       for (u32 step = 0; step < steps; step++, advance()) {
@@ -110,7 +117,7 @@ struct Wgmma {
       }
       wgmma_wait<0>();
       release(before);
-      const uint2 at = tile_at(pair);
+      const uint2 at = tile_at(tiles);
       write(acc, at.x + group * 64 + warp_id() % 4 * 16, at.y);
     }
   }
@@ -170,8 +177,8 @@ struct Wgmma {
 
 }  // namespace gemm
 
-template <class T, int BN, int STAGES, bool GATED>
+template <class T, int BN, int STAGES, bool GATED, u32 CLUSTER>
 __device__ void gemm_wgmma(const WgmmaGemmParams& p) {
   extern __shared__ __align__(1024) unsigned char shared[];
-  gemm::Wgmma<T, BN, STAGES, GATED>(p, shared).run();
+  gemm::Wgmma<T, BN, STAGES, GATED, CLUSTER>(p, shared).run();
 }

@@ -1,6 +1,7 @@
 // logprobs.cu: log-softmax of a row's `top` best tokens, and of one named token
 // formula   logprob = logit - max - ln(sum exp(logit - max)); best first, ties: the lower id
-// shapes    logits [rows, vocab] f32 with stride; targets u32 [rows] or none; outputs as abi.h says
+// shapes    logits [rows, vocab] f32 with stride; targets u32 [rows] or none; outputs as abi.h says.
+//           With settings each row gets what it wants, NaN and token 2^32 - 1 in other places
 // launch    grid (rows), block 1024, 256 bytes of static shared memory
 // tiles     a block a row; top passes, each for the best token after the one before
 // traffic   unique: reads rows * vocab * 4, writes rows * (4 + top * 8); issued: the row 2 + top times
@@ -36,11 +37,30 @@ __device__ inline void best_after(const f32* logits, u32 vocab, f32 value, u32 i
   warp_best(best, at);
 }
 
+// What a row that wants less than the others has in their places.
+__device__ inline void fill(const LogprobsParams& p, u64 row, u32 from) {
+  for (u32 j = from + threadIdx.x; j < p.top; j += blockDim.x) {
+    pointer<u32>(p.top_tokens)[row * p.top + j] = 0xffffffffu;
+    pointer<f32>(p.top_out)[row * p.top + j] = NAN;
+  }
+}
+
 __device__ inline void logprobs(const LogprobsParams& p) {
   __shared__ f32 parts[32];
   __shared__ u32 ats[32];
   grid_dependency_wait();
   const u64 row = blockIdx.x;
+  u32 top = p.top;
+  if (p.settings) {
+    const u32 scores = pointer<const SampleRow>(p.settings)[row].scores;
+    if (scores == 0) {
+      if (p.targets && threadIdx.x == 0) pointer<f32>(p.target_out)[row] = NAN;
+      fill(p, row, 0);
+      return;
+    }
+    top = min(top, scores - 1);
+    fill(p, row, top);
+  }
   const f32* logits = pointer<const f32>(p.logits) + row * p.stride;
   f32 most = -INFINITY;
   for (u32 i = threadIdx.x; i < p.vocab; i += blockDim.x) most = fmaxf(most, logits[i]);
@@ -55,7 +75,7 @@ __device__ inline void logprobs(const LogprobsParams& p) {
   }
   f32 value = INFINITY;
   u32 id = 0xffffffffu;  // as a signed number before every id
-  for (u32 j = 0; j < p.top; j++) {
+  for (u32 j = 0; j < top; j++) {
     f32 best;
     u32 at;
     best_after(logits, p.vocab, value, id, best, at, parts, ats);

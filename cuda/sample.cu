@@ -3,7 +3,8 @@
 //           first) those stay that have rank < top_k, mass before them <= top_p * total and weight >=
 //           min_p; the first whose cumulated mass exceeds draw * mass is the token. Without limits
 //           tokens stand by id. temperature 0: the best
-// shapes    logits [rows, vocab] f32 with stride, vocab <= 2^21; settings [rows + 1]; tokens [rows]
+// shapes    logits [rows, vocab] f32 with stride, vocab <= 2^21; settings [rows + 1]; tokens [rows].
+//           Rows whose token is given, or that are left alone, are not read
 // launch    grid (rows), block 1024, 32.5 KiB of static shared memory
 // tiles     a block a row; 32 buckets a warp, one a thread
 // traffic   unique: reads rows * vocab * 4, writes rows * 4; issued: the row 1 to 8 times, from L2
@@ -238,13 +239,16 @@ __device__ inline u32 draw_by_weight(Shared& s, const Row& row, const SampleRow&
   return tied_token(s, row, drawn.digits, static_cast<u32>(index));
 }
 
-// Bias, penalties, forbidden ends, in this order, each rounded as the CPU rounds it.
+// Bias, penalties, forbidden ends, in this order, each rounded as the CPU rounds it. Where the row is
+// scored the logit from before takes the place of the bias.
 __device__ inline void change_logits(const SampleParams& p, const SampleRow& set, f32* logits,
                                      u32 end) {
   for (u32 i = set.changes + threadIdx.x; i < end; i += blockDim.x) {
     const LogitChange change = pointer<const LogitChange>(p.changes)[i];
     if (change.token >= p.vocab) continue;
-    f32 x = __fadd_rn(logits[change.token], change.bias);
+    const f32 before = logits[change.token];
+    if (set.scores) pointer<LogitChange>(p.changes)[i].bias = before;
+    f32 x = __fadd_rn(before, change.bias);
     if (change.count > 0) {
       x = x > 0.0f ? __fdiv_rn(x, set.repetition) : __fmul_rn(x, set.repetition);
       const f32 often = __fmul_rn(static_cast<f32>(change.count), set.frequency);
@@ -254,11 +258,25 @@ __device__ inline void change_logits(const SampleParams& p, const SampleRow& set
   }
 }
 
+// Log-probabilities are those of the logits as they came.
+__device__ inline void take_back(const SampleParams& p, const SampleRow& set, f32* logits,
+                                 u32 end) {
+  __syncthreads();
+  for (u32 i = set.changes + threadIdx.x; i < end; i += blockDim.x) {
+    const LogitChange change = pointer<const LogitChange>(p.changes)[i];
+    if (change.token < p.vocab) logits[change.token] = change.bias;
+  }
+}
+
 __device__ inline void sample(const SampleParams& p) {
   __shared__ Shared s;
   grid_dependency_wait();
   const SampleRow* settings = pointer<const SampleRow>(p.settings) + blockIdx.x;
   const SampleRow& set = *settings;
+  if (set.kind != 0) {
+    if (threadIdx.x == 0) pointer<u32>(p.tokens)[blockIdx.x] = set.kind == 1 ? set.given : 0;
+    return;
+  }
   f32* logits = pointer<f32>(p.logits) + static_cast<u64>(blockIdx.x) * p.stride;
   change_logits(p, set, logits, settings[1].changes);
   __syncthreads();
@@ -286,4 +304,5 @@ __device__ inline void sample(const SampleParams& p) {
     }
   }
   if (threadIdx.x == 0) pointer<u32>(p.tokens)[blockIdx.x] = token;
+  if (set.scores) take_back(p, set, logits, settings[1].changes);
 }

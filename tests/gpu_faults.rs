@@ -47,7 +47,7 @@ fn step(loaded: &mut GpuLoaded) -> Result<Vec<f32>> {
 
 #[test]
 fn memory_that_runs_out_while_loading_is_named_and_given_back() {
-    let (model, _) = harness::open("llama");
+    let model = harness::open("llama");
     let mut refused = 0;
     for k in 1.. {
         let driver = driver(&format!("alloc={k}"));
@@ -72,7 +72,7 @@ fn memory_that_runs_out_while_loading_is_named_and_given_back() {
 
 #[test]
 fn a_refused_launch_fails_one_step_and_no_other() {
-    let (model, _) = harness::open("llama");
+    let model = harness::open("llama");
     let sound = step(&mut load(&model, &driver(""), Some(0)).unwrap()).unwrap();
     // Launches by kernel and, with graphs, the replay (captures count while loading).
     for (k, graphs) in [(1, Some(0)), (2, Some(0)), (9, Some(0))] {
@@ -87,7 +87,7 @@ fn a_refused_launch_fails_one_step_and_no_other() {
 
 #[test]
 fn a_lost_card_stays_lost() {
-    let (model, _) = harness::open("llama");
+    let model = harness::open("llama");
     let driver = driver("launch=4:214");
     let mut loaded = load(&model, &driver, Some(0)).unwrap();
     for _ in 0..2 {
@@ -100,7 +100,7 @@ fn a_lost_card_stays_lost() {
 
 #[test]
 fn pages_are_copied_in_every_layer() {
-    let (model, _) = harness::open("llama");
+    let model = harness::open("llama");
     let mut loaded = load(&model, &driver(""), None).unwrap();
     let first = step(&mut loaded).unwrap();
     loaded.copy_page(1, 6, 1).unwrap();

@@ -2,6 +2,7 @@
 //! against the stand-in libcuda.
 
 #[path = "gpu/harness.rs"]
+#[allow(dead_code)]
 mod harness;
 #[path = "libcuda/support.rs"]
 mod support;

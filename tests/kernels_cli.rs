@@ -182,3 +182,60 @@ fn golden_models_need_folders_that_are_golden_models() {
     assert_eq!(run.status.code(), Some(1));
     assert!(text(&run.stdout).contains("golden.json"), "{}", text(&run.stdout));
 }
+
+const LLAMA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/llama");
+
+#[test]
+fn the_kernels_of_a_model_are_listed_by_rows_and_card() {
+    let said = text(&pacer(&["kernels", "list", "--model-path", LLAMA]).stdout);
+    let card = |name: &str| said.lines().skip_while(|l| !l.starts_with(name)).nth(1);
+    assert!(card("A100").is_some_and(|l| l.contains("from 1 sm80_bf16_gemm_16x")), "{said}");
+    assert!(said.contains("from 1 sm90a_bf16_gemm_16x"), "{said}");
+    assert!(said.contains("sm80_bf16_attention_decode_"), "{said}");
+    let run = pacer(&["kernels", "list", "--model-path", LLAMA, "--json", "--kernel", "attention"]);
+    let rows: Vec<Value> =
+        text(&run.stdout).lines().map(|l| serde_json::from_str(l).expect("an object")).collect();
+    assert_eq!(rows.len(), 3, "one kind of attention on three cards");
+    assert_eq!(rows[0]["kernels"][0]["from_rows"], 1);
+    let none = pacer(&["kernels", "list", "--model-path", "/nonexistent"]);
+    assert_eq!(none.status.code(), Some(1), "{}", text(&none.stderr));
+}
+
+/// What bounds each op of a step on the PTX machine's card: told as projected, in text and in rows.
+#[test]
+fn one_batch_on_the_machine_says_what_each_op_is_projected_to_take() {
+    let file = std::env::temp_dir().join(format!("pacer-ops-{}.jsonl", std::process::id()));
+    let path = file.to_str().expect("a plain path");
+    let words = "bench-one-batch --device emulated --batch-size 2 --input-len 5 --output-len 3 \
+                 --repeat 1 --warmup 0 --cuda-graph-max-bs 2 --model-path";
+    let words: Vec<&str> =
+        words.split_whitespace().chain([LLAMA, "--result-filename", path]).collect();
+    let run = pacer(&words);
+    let said = text(&run.stdout);
+    assert!(run.status.success(), "{said}{}", text(&run.stderr));
+    let row: Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).expect("a row")).expect("JSON");
+    std::fs::remove_file(&file).expect("the row's file");
+    assert!(said.contains("the times above are the PTX machine's own"), "{said}");
+    for phase in ["prefill", "decode"] {
+        assert!(said.contains(&format!("{phase}, one pass by op: projected ")), "{said}");
+        let table = &row[format!("{phase}_ops")];
+        assert_eq!(table["gpu"]["projected"], true, "{table}");
+        assert_eq!(table["gpu"]["times"], "projected by the emulator");
+        assert!(table["gpu"]["elapsed_s"].as_f64().is_some_and(|s| s > 0.0));
+        let ops = table["slowest"].as_array().expect("a list");
+        let named = |name: &str| ops.iter().find(|o| o["op"] == name).expect(name);
+        let gated = named("linear + gated_act");
+        // Gate and up of three layers' MLPs, once a prefill, twice in two decode steps.
+        let steps = if phase == "prefill" { 1 } else { 2 };
+        assert_eq!(gated["count"], 3 * steps, "{gated}");
+        assert!(gated["bytes"].as_u64() > Some(0) && gated["flops"].as_u64() > Some(0), "{gated}");
+        assert!(gated["share_of_ceiling"].as_f64().is_some_and(|s| s > 0.0 && s < 1.0), "{gated}");
+        assert!(gated["ceiling"] == "memory" || gated["ceiling"] == "tensor", "{gated}");
+        assert_eq!(named("sampling")["count"], steps);
+        named("attention");
+    }
+    let kernels = row["kernels"].as_array().expect("the kernels that were chosen");
+    let says = |what: &str| kernels.iter().any(|k| k.as_str().is_some_and(|k| k.contains(what)));
+    assert!(says("gemm_16x") && says("attention_decode"), "{kernels:?}");
+}

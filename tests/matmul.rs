@@ -134,28 +134,50 @@ fn activations(m: usize, cols: usize, random: &mut Random) -> Vec<f32> {
     x
 }
 
-/// What activations are quantised to: the largest integer of a block, none for floats.
-fn steps(mode: Mode, dtype: Dtype) -> Option<f64> {
+/// What activations are quantised to.
+#[derive(Clone, Copy)]
+enum Steps {
+    None,
+    /// 127 for a block's largest magnitude, or 32639 if that is above 2.5 times the mean of its
+    /// row's blocks' largest.
+    Bytes,
+    Wide,
+}
+
+fn steps(mode: Mode, dtype: Dtype) -> Steps {
     match mode {
-        _ if !dtype.is_quantised() => None,
-        Mode::Exact => None,
-        Mode::Int8 if dtype != Dtype::Q8_0 => Some(127.0),
-        Mode::Int8 | Mode::Int16 => Some(32767.0),
+        _ if !dtype.is_quantised() => Steps::None,
+        Mode::Exact => Steps::None,
+        Mode::Int8 if dtype != Dtype::Q8_0 => Steps::Bytes,
+        Mode::Int8 | Mode::Int16 => Steps::Wide,
+    }
+}
+
+impl Steps {
+    /// The step of a block with this largest magnitude in a row where that is the mean of them.
+    fn step(self, max: f64, mean: f64) -> f64 {
+        match self {
+            Steps::None => 0.0,
+            Steps::Bytes if max > 2.50001 * mean => max / 32639.0,
+            Steps::Bytes => max / 127.0,
+            Steps::Wide => max / 32767.0,
+        }
     }
 }
 
 /// The largest error over what rounding may cost: a millionth of `Σ |x · w|`, and where
-/// activations are quantised half a step, `max |x| / 2 / steps` of its block, times `Σ |w|`.
-fn worst(y: &[f32], x: &[f32], weights: &[Vec<f32>], bias: &[f32], steps: Option<f64>) -> f64 {
+/// activations are quantised half a step of its block, times `Σ |w|`.
+fn worst(y: &[f32], x: &[f32], weights: &[Vec<f32>], bias: &[f32], steps: Steps) -> f64 {
     let cols = weights[0].len();
     let mut worst = 0.0f64;
     for (row, y) in x.chunks(cols).zip(y.chunks(weights.len())) {
+        let largest = |x: &[f32]| x.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
+        let mean = row.chunks(32).map(largest).sum::<f64>() / cols.div_ceil(32) as f64;
         for (c, w) in weights.iter().enumerate() {
             let mut sum = f64::from(bias[c]);
             let mut allowed = 1e-6 * (sum.abs() + 1e-6);
             for (x, w) in row.chunks(32).zip(w.chunks(32)) {
-                let max = x.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
-                let step = steps.map_or(0.0, |steps| max / steps);
+                let step = steps.step(largest(x), mean);
                 for (x, w) in x.iter().zip(w) {
                     let term = f64::from(*x) * f64::from(*w);
                     sum += term;
@@ -270,9 +292,9 @@ fn parts_of_different_types_stack() {
         (0..kinds.len()).flat_map(|i| dequantised(kinds[i].0, &bytes[i], cols)).collect();
     let mut setup = Setup::new(Isa::detect(), 2, cols);
     let x = activations(7, cols, &mut random);
-    for (mode, steps) in [(Mode::Int8, 127.0), (Mode::Int16, 32767.0)] {
+    for (mode, steps) in [(Mode::Int8, Steps::Bytes), (Mode::Int16, Steps::Wide)] {
         let y = setup.product(mode, &x, 7, &matrix, None);
-        let error = worst(&y, &x, &weights, &vec![0.0; weights.len()], Some(steps));
+        let error = worst(&y, &x, &weights, &vec![0.0; weights.len()], steps);
         assert!(error < 1.0, "{mode:?}: {error}");
     }
 }

@@ -13,7 +13,7 @@ use pacer::engine::core::simple_request;
 use pacer::engine::model::Model;
 use pacer::engine::options::{EngineOptions, ModelOptions};
 use pacer::engine::params::SamplingParams;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// Mean KL divergence per position that 8-bit activations may cost.
 const LIMIT: f64 = 5e-3;
@@ -44,17 +44,27 @@ fn mean_divergence(expected: &[Best], found: &[Best]) -> f64 {
     each.sum::<f64>() / found.len() as f64
 }
 
-/// What the model at `path` says after every token of the text but the last.
-fn run(path: &str, mode: Mode, ids: &[u32]) -> Vec<Best> {
+fn open(path: &str) -> Model {
     let options = ModelOptions { path: Some(path.to_owned()), ..ModelOptions::default() };
-    let model = Model::open(&options).unwrap();
+    Model::open(&options).unwrap()
+}
+
+fn engine(path: &str, mode: Mode) -> Engine {
     let device = CpuDevice::new(CpuOptions { mode, ..CpuOptions::default() }).unwrap();
     let options = EngineOptions {
         total_tokens: Some(1024),
         logit_rows: Some(256),
         ..EngineOptions::default()
     };
-    let mut engine = Engine::new(model, &device, &options, &mut |_, _| {}).unwrap();
+    Engine::new(open(path), &device, &options, &mut |_, _| {}).unwrap()
+}
+
+/// What the model at `path` says after every token of the text but the last.
+fn run(path: &str, mode: Mode, ids: &[u32]) -> Vec<Best> {
+    score(&mut engine(path, mode), ids)
+}
+
+fn score(engine: &mut Engine, ids: &[u32]) -> Vec<Best> {
     let params = Arc::new(SamplingParams { max_new_tokens: Some(0), ..SamplingParams::default() });
     let mut request = simple_request(0, ids.to_vec(), params);
     request.logprobs.prompt_start = Some(0);
@@ -95,7 +105,73 @@ fn a_real_quantised_model_agrees_with_a_float32_run() {
         println!("{mode:?}: mean KL per position {kl:.2e}, at most {limit:e}");
         assert!(kl < limit, "{mode:?}: {kl}");
     }
-    assert_eq!(Mode::default(), Mode::Int16, "the default is among those compared");
+    assert_eq!(Mode::default(), Mode::Int8, "the default is among those compared");
+}
+
+/// Texts of several kinds; a question is put as the chat template says.
+const PROMPTS: [(&str, bool); 10] = [
+    ("What is the capital of France?", true),
+    ("Write a haiku about the sea.", true),
+    ("What is 17 times 23? Show your work.", true),
+    ("Write a Python function that reverses a string.", true),
+    ("Translate to French: The cat sleeps on the warm roof.", true),
+    ("The capital of France is", false),
+    ("The three largest cities of France are", false),
+    ("Once upon a time, in a small village by the river, there lived", false),
+    ("def fibonacci(n):\n    if n < 2:\n        return n\n    return", false),
+    ("Water boils at 100 degrees", false),
+];
+
+fn prompt(model: &Model, (text, question): (&str, bool)) -> Vec<u32> {
+    let (tokenizer, chat) = (model.tokenizer.as_ref().unwrap(), model.chat.as_ref().unwrap());
+    let messages = json!([{ "role": "user", "content": text }]);
+    let chat = || chat.render(&messages, true, &Map::new()).unwrap();
+    let text = if question { chat() } else { text.to_owned() };
+    tokenizer.encode(&text, !question).unwrap()
+}
+
+/// Every text by itself, not only the mean: a text may hold the one token that overflows a block.
+#[test]
+fn no_prompt_moves_much_with_eight_bits() {
+    let Ok(path) = std::env::var("PACER_SMOLLM2") else {
+        eprintln!("PACER_SMOLLM2 is not set: no real model, nothing compared");
+        return;
+    };
+    let model = open(&path);
+    let (mut floats, mut bytes) = (engine(&path, Mode::Exact), engine(&path, Mode::Int8));
+    for text in PROMPTS {
+        let ids = prompt(&model, text);
+        let kl = mean_divergence(&score(&mut floats, &ids), &score(&mut bytes, &ids));
+        println!("{:?}: mean KL per position {kl:.2e}, at most {LIMIT:e}", text.0);
+        assert!(kl < LIMIT, "{}: {kl}", text.0);
+    }
+}
+
+#[test]
+fn the_capital_of_france_stays_paris() {
+    let Ok(path) = std::env::var("PACER_SMOLLM2") else {
+        eprintln!("PACER_SMOLLM2 is not set: no real model, nothing compared");
+        return;
+    };
+    let ids = prompt(&open(&path), PROMPTS[0]);
+    let answers = [Mode::Exact, Mode::default()].map(|mode| {
+        let mut engine = engine(&path, mode);
+        let greedy = SamplingParams {
+            max_new_tokens: Some(12),
+            temperature: 0.0,
+            ..SamplingParams::default()
+        };
+        engine.submit(&simple_request(0, ids.clone(), Arc::new(greedy))).unwrap();
+        let (mut updates, mut answer) = (Vec::new(), String::new());
+        while !engine.idle() {
+            assert!(engine.step(&mut updates).unwrap());
+            answer.extend(updates.drain(..).map(|update| update.text));
+        }
+        answer
+    });
+    println!("{answers:?}");
+    assert!(answers[0].contains("Paris"), "{answers:?}");
+    assert_eq!(answers[0], answers[1], "the default answers as floats do");
 }
 
 #[test]

@@ -54,6 +54,7 @@ fn good() -> (Measured, Vec<Row>) {
         server_cpu_s: Some(1.0),
         local: true,
         counted: Some(counted),
+        ttft: None,
         notes: Vec::new(),
     };
     (measured, (0..12).map(|_| Row::ids(vec![1; 100], 4)).collect())

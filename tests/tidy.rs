@@ -245,3 +245,29 @@ fn every_file_says_what_it_is() {
     }
     assert!(Path::new(&root().join("README.md")).exists());
 }
+
+/// Names in backticks of the table in `tests/README.md` that are neither a file nor a test.
+fn named_and_not_there(table: &str, tests: &[(String, String)]) -> Vec<String> {
+    let names = table.lines().filter(|l| l.starts_with('|')).flat_map(|line| {
+        line.split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|name| *name != "==" && !name.starts_with(['-', 'P']))
+    });
+    let there = |name: &str| match name.contains('/') {
+        true => root().join(name).exists(),
+        false => tests.iter().any(|(_, text)| text.contains(&format!("fn {name}("))),
+    };
+    names.filter(|name| !there(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_said_to_show_something_is_there() {
+    let mut tests = sources("tests");
+    tests.retain(|(name, _)| name != "tests/tidy.rs");
+    tests.extend(sources("src"));
+    assert_eq!(named_and_not_there("| R1 | `no_such_test`, `no/such.rs` |", &tests).len(), 2);
+    let table = std::fs::read_to_string(root().join("tests/README.md")).unwrap();
+    assert!(table.lines().filter(|l| l.starts_with("| R")).count() == 34, "a line is gone");
+    assert_eq!(named_and_not_there(&table, &tests), Vec::<String>::new());
+}

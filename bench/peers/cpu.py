@@ -235,7 +235,7 @@ def arguments():
                         help="where tools and files are made (default target/peers)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--activation-bits", type=int, choices=[8, 16], default=8,
-                        help="Pacer's; 8 is llama.cpp's own arithmetic (default), 16 Pacer's default")
+                        help="Pacer's (default 8, as Pacer's own)")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",
                         help=f"of {', '.join(STAGES)}")

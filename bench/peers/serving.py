@@ -112,7 +112,7 @@ def main():
     most, threads = max(chosen.concurrency), str(chosen.threads)
     room = (chosen.input_len + chosen.output_len + 16) * most
     ports = {"pacer": free_port(), "llama-server": free_port()}
-    ours = [chosen.pacer, "serve", "--device", "cpu", "--activation-bits", "8", "--model-path", chosen.model]
+    ours = [chosen.pacer, "serve", "--device", "cpu", "--model-path", chosen.model]
     ours += ["--threads", threads, "--port", str(ports["pacer"]), "--disable-radix-cache"]
     theirs = [chosen.llama_server, "-m", chosen.model, "--port", str(ports["llama-server"])]
     theirs += ["-t", threads, "-tb", threads, "-np", str(most), "-c", str(room), "--no-webui"]

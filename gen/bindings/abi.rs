@@ -581,10 +581,14 @@ pub struct SampleRow {
     pub frequency: f32_,
     pub presence: f32_,
     pub changes: u32_,
+    pub kind: u32_,
+    pub given: u32_,
+    pub scores: u32_,
+    pub reserved: u32_,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of SampleRow"][::core::mem::size_of::<SampleRow>() - 48usize];
+    ["Size of SampleRow"][::core::mem::size_of::<SampleRow>() - 64usize];
     ["Alignment of SampleRow"][::core::mem::align_of::<SampleRow>() - 4usize];
     [
         "Offset of field: SampleRow::temperature",
@@ -622,6 +626,18 @@ const _: () = {
     [
         "Offset of field: SampleRow::changes",
     ][::core::mem::offset_of!(SampleRow, changes) - 44usize];
+    [
+        "Offset of field: SampleRow::kind",
+    ][::core::mem::offset_of!(SampleRow, kind) - 48usize];
+    [
+        "Offset of field: SampleRow::given",
+    ][::core::mem::offset_of!(SampleRow, given) - 52usize];
+    [
+        "Offset of field: SampleRow::scores",
+    ][::core::mem::offset_of!(SampleRow, scores) - 56usize];
+    [
+        "Offset of field: SampleRow::reserved",
+    ][::core::mem::offset_of!(SampleRow, reserved) - 60usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]
@@ -672,6 +688,7 @@ pub struct LogprobsParams {
     pub target_out: u64_,
     pub top_tokens: u64_,
     pub top_out: u64_,
+    pub settings: u64_,
     pub rows: u32_,
     pub vocab: u32_,
     pub stride: u32_,
@@ -679,7 +696,7 @@ pub struct LogprobsParams {
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of LogprobsParams"][::core::mem::size_of::<LogprobsParams>() - 56usize];
+    ["Size of LogprobsParams"][::core::mem::size_of::<LogprobsParams>() - 64usize];
     ["Alignment of LogprobsParams"][::core::mem::align_of::<LogprobsParams>() - 8usize];
     [
         "Offset of field: LogprobsParams::logits",
@@ -697,17 +714,20 @@ const _: () = {
         "Offset of field: LogprobsParams::top_out",
     ][::core::mem::offset_of!(LogprobsParams, top_out) - 32usize];
     [
+        "Offset of field: LogprobsParams::settings",
+    ][::core::mem::offset_of!(LogprobsParams, settings) - 40usize];
+    [
         "Offset of field: LogprobsParams::rows",
-    ][::core::mem::offset_of!(LogprobsParams, rows) - 40usize];
+    ][::core::mem::offset_of!(LogprobsParams, rows) - 48usize];
     [
         "Offset of field: LogprobsParams::vocab",
-    ][::core::mem::offset_of!(LogprobsParams, vocab) - 44usize];
+    ][::core::mem::offset_of!(LogprobsParams, vocab) - 52usize];
     [
         "Offset of field: LogprobsParams::stride",
-    ][::core::mem::offset_of!(LogprobsParams, stride) - 48usize];
+    ][::core::mem::offset_of!(LogprobsParams, stride) - 56usize];
     [
         "Offset of field: LogprobsParams::top",
-    ][::core::mem::offset_of!(LogprobsParams, top) - 52usize];
+    ][::core::mem::offset_of!(LogprobsParams, top) - 60usize];
 };
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq)]

@@ -10,7 +10,7 @@ Module {
             block: 1024,
             shared: 0,
             cluster: 1,
-            uses: &[("sm_80", 16, 256), ("sm_89", 17, 256), ("sm_90", 16, 256)],
+            uses: &[("sm_80", 18, 256), ("sm_89", 19, 256), ("sm_90", 19, 256)],
             about: "dtype=f32 top=any",
         },
     ],

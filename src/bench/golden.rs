@@ -46,24 +46,50 @@ pub struct Found {
     pub tokens: usize,
 }
 
+/// What is checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Part {
+    #[default]
+    All,
+    /// Distances of logits, and equal bits in batches and chunks.
+    Logits,
+    /// Greedy tokens, and equal bits with graphs and in company.
+    Greedy,
+}
+
+/// How a folder is checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Checks {
+    pub part: Part,
+    /// Greedy tokens of each prompt.
+    pub steps: usize,
+    /// For files that record no limits for the type; `None`: they are refused.
+    pub otherwise: Option<Allowed>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Checks { part: Part::All, steps: 8, otherwise: None }
+    }
+}
+
 /// Gives the device; with graphs or without.
 pub type Open<'a> = dyn Fn(bool) -> Result<Box<dyn Device>> + 'a;
 
-/// Greedy tokens of each prompt.
-const STEPS: usize = 8;
 /// Longest prompt that takes part in the greedy and batch checks.
 const SHORT: usize = 33;
 
-/// Runs all checks of a folder for a storage type (`bfloat16`, `float16`).
+/// Runs the checks of a folder for a storage type (`bfloat16`, `float16`).
 ///
 /// # Errors
 /// `File` for a folder that is no golden model or has no limits for the type; `Device` naming the
 /// check and the prompt that failed.
-pub fn check(folder: &Path, dtype: &str, open: &Open<'_>) -> Result<Found> {
+pub fn check(folder: &Path, dtype: &str, checks: Checks, open: &Open<'_>) -> Result<Found> {
     let path = folder.join("golden.json");
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, &e))?;
     let golden: Value = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
     let allowed = allowed(&golden, dtype)
+        .or(checks.otherwise)
         .ok_or_else(|| Error::file(&path, format!("no tolerances for {dtype}")))?;
     let cases =
         cases(&golden).ok_or_else(|| Error::file(&path, "prompts are missing or damaged"))?;
@@ -71,10 +97,14 @@ pub fn check(folder: &Path, dtype: &str, open: &Open<'_>) -> Result<Found> {
     let model = Model::open(&ModelOptions { path: name, ..ModelOptions::default() })?;
     let mut with = Sequences::new(&model, open(true)?.as_ref())?;
     let mut found = Found { max: 0.0, mean: 0.0, kl: 0.0, allowed, prompts: 0, tokens: 0 };
-    let whole = logits(&mut with, &cases, &mut found)?;
-    company(&mut with, &cases, &whole)?;
-    let mut without = Sequences::new(&model, open(false)?.as_ref())?;
-    found.tokens = greedy(&mut with, &mut without, &cases, allowed.margin)?;
+    if checks.part != Part::Greedy {
+        let whole = logits(&mut with, &cases, &mut found)?;
+        company(&mut with, &cases, &whole)?;
+    }
+    if checks.part != Part::Logits {
+        let mut without = Sequences::new(&model, open(false)?.as_ref())?;
+        found.tokens = greedy(&mut with, &mut without, &cases, (checks.steps, allowed.margin))?;
+    }
     Ok(found)
 }
 
@@ -266,14 +296,14 @@ fn greedy(
     with: &mut Sequences,
     without: &mut Sequences,
     cases: &[Case],
-    margin: f64,
+    (steps, margin): (usize, f64),
 ) -> Result<usize> {
     // Three sequences: a graph of four is padded.
     let chosen: Vec<&Case> = cases.iter().filter(|c| c.ids.len() <= SHORT).take(3).collect();
     let prompts: Vec<&[u32]> = chosen.iter().map(|c| &c.ids[..]).collect();
-    let found = with.greedy(&prompts, STEPS)?;
-    let plain = without.greedy(&prompts, STEPS)?;
-    let alone = with.greedy(&prompts[..prompts.len().min(1)], STEPS)?;
+    let found = with.greedy(&prompts, steps)?;
+    let plain = without.greedy(&prompts, steps)?;
+    let alone = with.greedy(&prompts[..prompts.len().min(1)], steps)?;
     let mut compared = 0;
     for (i, (case, rows)) in chosen.iter().zip(&found).enumerate() {
         if plain.get(i) != Some(rows) {
@@ -282,7 +312,7 @@ fn greedy(
         if alone.get(i).is_some_and(|a| a != rows) {
             return Err(failed(case, "company changed the bits of greedy steps"));
         }
-        let clear = case.margins.iter().take_while(|m| **m >= margin).count().min(STEPS);
+        let clear = case.margins.iter().take_while(|m| **m >= margin).count().min(steps);
         let tokens: Vec<u32> = rows.iter().map(|r| best(r)).collect();
         if tokens.get(..clear) != case.greedy.get(..clear) {
             return Err(failed(case, format!("greedy tokens {tokens:?}; {:?}", case.greedy)));
@@ -313,7 +343,8 @@ mod tests {
         let cpu = |_: bool| -> Result<Box<dyn Device>> {
             Ok(Box::new(CpuDevice::new(CpuOptions::default())?))
         };
-        let error = check(Path::new("/nonexistent"), "bfloat16", &cpu).unwrap_err();
+        let error =
+            check(Path::new("/nonexistent"), "bfloat16", Checks::default(), &cpu).unwrap_err();
         assert!(error.message.contains("golden.json"), "{error}");
     }
 
@@ -331,7 +362,7 @@ mod tests {
         let cpu = |_: bool| -> Result<Box<dyn Device>> {
             Ok(Box::new(CpuDevice::new(CpuOptions::default())?))
         };
-        let found = check(&folder, "bfloat16", &cpu).unwrap();
+        let found = check(&folder, "bfloat16", Checks::default(), &cpu).unwrap();
         assert!(found.max < 1e-3 && found.prompts == 8 && found.tokens > 0, "{found:?}");
         let copy = std::env::temp_dir().join(format!("pacer-golden-{}", std::process::id()));
         std::fs::create_dir_all(&copy).unwrap();
@@ -344,7 +375,7 @@ mod tests {
             serde_json::from_str(&std::fs::read_to_string(&at).unwrap()).unwrap();
         golden["prompts"][1]["last_logits"][3] = json!(1e3);
         std::fs::write(&at, golden.to_string()).unwrap();
-        let error = check(&copy, "bfloat16", &cpu);
+        let error = check(&copy, "bfloat16", Checks::default(), &cpu);
         std::fs::remove_dir_all(&copy).unwrap();
         assert!(error.unwrap_err().message.contains("off at most"));
     }

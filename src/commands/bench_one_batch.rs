@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::model_flags::ModelFlags;
 use super::progress::Progress;
-use super::{Run, load, out};
+use super::{Run, load, out, replay};
 use crate::bench::ceilings::{self, Budget, store};
 use crate::bench::one_batch::case::{Bench, Effort, Samples};
 use crate::bench::one_batch::figures::{self, Ceiling};
@@ -93,6 +93,11 @@ with_model_flags! {
             from_str_fn(super::values::whole::<0, { 1 << 30 }>))]
         pub log_decode_step: usize,
 
+        /// run a step again that a server saved (/dump_step, --slow-step-ms), instead of a sweep
+        /// (default: none)
+        #[argh(option, arg_name = "PATH")]
+        pub replay: Option<String>,
+
         /// compare with the CPU reference instead of measuring; exit with 1 on a mismatch
         #[argh(switch)]
         pub correctness_test: bool,
@@ -158,6 +163,9 @@ impl Run for BenchOneBatch {
     const NAME: &'static str = "bench-one-batch";
 
     fn run(mut self) -> Result<()> {
+        if let Some(file) = &self.replay {
+            return replay::run(&self, file);
+        }
         self.fill_lists();
         self.case_profile(&Err(String::new()))?;
         let model = self.model()?;

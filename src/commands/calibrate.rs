@@ -13,6 +13,7 @@ use crate::device::gpu::driver::Driver;
 use crate::device::gpu::driver::cuda::Cuda;
 use crate::error::{Error, Result};
 use crate::measure::date;
+use crate::profile::recorder;
 
 choice! {
     /// Whose ceilings.
@@ -116,13 +117,14 @@ fn table(c: &Ceilings) -> String {
     format!(
         "{}, {} threads, {}\n  memory read        {:10.2} GB/s\n  \
          float32 arithmetic {:10.2} GFLOP/s\n  int8 arithmetic    {:10.2} GOP/s\n  \
-         empty loop         {:10.2} µs",
+         empty loop         {:10.2} µs\n  record of an op    {:10.2} ns",
         c.cpu,
         c.threads,
         c.isa,
         c.bytes_per_s * 1e-9,
         c.flops_per_s * 1e-9,
         c.int8_ops_per_s.unwrap_or(0.0) * 1e-9,
-        c.fork_join_s.unwrap_or(0.0) * 1e6
+        c.fork_join_s.unwrap_or(0.0) * 1e6,
+        recorder::cost_ns()
     )
 }

@@ -206,7 +206,7 @@ impl Compare {
             out::line(format_args!("  {:<38} {a:>12.5} {b:>12.5}  {words}", compared.figure.key))?;
         }
         if !settings.is_empty() {
-            out::line("also different:")?;
+            out::line("beside the figures:")?;
             settings.iter().try_for_each(|s| out::line(format_args!("  {s}")))?;
         }
         Ok(())

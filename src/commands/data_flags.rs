@@ -32,6 +32,14 @@ choice! {
     Groups { Uniform = "uniform", Zipf = "zipf" }
 }
 
+choice! {
+    /// Which of Mooncake's published traces, where --dataset-path is the folder that has them.
+    Workload {
+        Conversation = "conversation", Mooncake = "mooncake", Synthetic = "synthetic",
+        Toolagent = "toolagent",
+    }
+}
+
 /// A number from 0 to 1.
 pub fn ratio(value: &str) -> std::result::Result<f64, String> {
     super::values::real(value, 0.0, 1.0)
@@ -65,7 +73,9 @@ pub struct DataFlags {
     pub lengths: Lengths,
     pub take: Take,
     pub shape: Shape,
+    pub workload: Workload,
     pub slowdown: f64,
+    pub rounds: usize,
 }
 
 impl DataFlags {
@@ -82,6 +92,11 @@ impl DataFlags {
         codec: Option<&TokenizerCodec>,
     ) -> Result<Vec<Row>> {
         self.take.seed = self.take.seed.wrapping_add(run);
+        let path = std::path::Path::new(&self.path);
+        if self.name == Dataset::Mooncake && !self.path.is_empty() && path.is_dir() {
+            let file = path.join(format!("{}_trace.jsonl", self.workload.name()));
+            self.path = file.to_string_lossy().into_owned();
+        }
         let spec = Spec {
             name: self.name.kind(),
             path: self.path,
@@ -89,6 +104,7 @@ impl DataFlags {
             take: self.take,
             shape: self.shape,
             slowdown: self.slowdown,
+            rounds: self.rounds,
             vocab,
             ids,
         };
@@ -230,6 +246,21 @@ macro_rules! with_data_flags {
                     from_str_fn($crate::commands::values::positive))]
                 pub gsp_zipf_alpha: f64,
 
+                /// changes nothing: prompts are token ids, whose lengths cost no tokenizer
+                #[argh(switch)]
+                pub gsp_fast_prepare: bool,
+
+                /// where --dataset-path is a folder: conversation, mooncake, synthetic or
+                /// toolagent, the trace NAME_trace.jsonl in it (default conversation)
+                #[argh(option, arg_name = "NAME", default = "Default::default()")]
+                pub mooncake_workload: $crate::commands::data_flags::Workload,
+
+                /// requests for each line of a trace, at the same time, each with the prompt of
+                /// the one before, a made-up answer and a question more (default 1)
+                #[argh(option, arg_name = "N", default = "1",
+                    from_str_fn($crate::commands::values::whole::<1, 1000>))]
+                pub mooncake_num_rounds: usize,
+
                 /// factor on the times of a trace (default 1.0)
                 #[argh(option, arg_name = "X", default = "1.0",
                     from_str_fn($crate::commands::values::positive))]
@@ -268,6 +299,7 @@ macro_rules! with_data_flags {
                     shape: Shape {
                         groups: self.gsp_num_groups,
                         prompts_per_group: self.gsp_prompts_per_group,
+                        turns: 1,
                         system: self.gsp_system_prompt_len,
                         question: self.gsp_question_len,
                         output: self.gsp_output_len,
@@ -278,7 +310,9 @@ macro_rules! with_data_flags {
                         ),
                         ordered: self.gsp_ordered,
                     },
+                    workload: self.mooncake_workload,
                     slowdown: self.mooncake_slowdown_factor,
+                    rounds: self.mooncake_num_rounds,
                 }
             }
         }

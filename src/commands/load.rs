@@ -68,6 +68,7 @@ pub fn engine_options(flags: &ModelFlags) -> EngineOptions {
             SchedulePolicy::Lpm => Policy::Lpm,
         },
         prefix_cache: !flags.disable_radix_cache,
+        device_sampling: flags.device_sampling,
         seed: flags.random_seed.unwrap_or(0),
         nvtx: flags.nvtx,
         ..EngineOptions::default()

@@ -24,6 +24,7 @@ pub mod nearest;
 pub mod out;
 pub mod profile;
 pub mod progress;
+pub mod replay;
 pub mod report;
 pub mod serve;
 pub mod values;

@@ -32,7 +32,7 @@ choice! {
 
 choice! {
     /// Bits of activations that meet quantised weights on the CPU.
-    ActivationBits { Sixteen = "16", Eight = "8" }
+    ActivationBits { Eight = "8", Sixteen = "16" }
 }
 
 choice! {
@@ -105,6 +105,8 @@ pub struct ModelFlags {
     pub max_prefill_tokens: usize,
     pub schedule_policy: SchedulePolicy,
     pub disable_radix_cache: bool,
+    /// Tokens are chosen on the device where it can.
+    pub device_sampling: bool,
     pub random_seed: Option<u64>,
     /// NVTX ranges of layers.
     pub nvtx: bool,
@@ -136,6 +138,7 @@ impl Default for ModelFlags {
             max_prefill_tokens: 16_384,
             schedule_policy: SchedulePolicy::default(),
             disable_radix_cache: false,
+            device_sampling: true,
             random_seed: None,
             nvtx: false,
             log_level: LogLevel::default(),
@@ -232,9 +235,9 @@ macro_rules! with_model_flags {
             #[argh(option, arg_name = "CPUS")]
             cpu_bind: Option<$crate::device::cpu::affinity::CpuSet>,
 
-            /// bits of activations that meet quantised weights on the CPU: 16 gives the weights'
-            /// own answers, 8 is llama.cpp's arithmetic and faster where weights have 4 to 6
-            /// bits (default 16)
+            /// bits of activations that meet quantised weights on the CPU: 8 is faster where
+            /// weights have 4 to 6 bits (blocks with outliers and 8-bit weights still meet 16),
+            /// 16 agrees with float32 to six digits (default 8)
             #[argh(option, arg_name = "BITS", default = "Default::default()")]
             activation_bits: $crate::commands::model_flags::ActivationBits,
 
@@ -286,6 +289,10 @@ macro_rules! with_model_flags {
             #[argh(option, arg_name = "N",
                 from_str_fn($crate::commands::values::whole::<0, 65536>))]
             cuda_graph_max_bs: Option<usize>,
+
+            /// bring logits to the host and choose tokens there; the CPU always does
+            #[argh(switch)]
+            disable_device_sampling: bool,
 
             /// NVTX ranges of steps, layers and ops, with shapes, for Nsight Systems
             #[argh(switch)]
@@ -373,6 +380,7 @@ macro_rules! with_model_flags {
                     max_prefill_tokens: self.max_prefill_tokens,
                     schedule_policy: self.schedule_policy,
                     disable_radix_cache: self.disable_radix_cache,
+                    device_sampling: !self.disable_device_sampling,
                     random_seed: self.random_seed,
                     nvtx: self.enable_layerwise_nvtx_marker,
                     log_level: self.log_level,

@@ -108,6 +108,11 @@ with_model_flags! {
             from_str_fn(super::values::whole::<1, { 1 << 20 }>))]
         pub profile_max_size: usize,
 
+        /// save the batch of a step that takes longer than so many milliseconds, to be run again
+        /// with bench-one-batch --replay; at most one a second and 100 in all (default: none)
+        #[argh(option, arg_name = "MS", from_str_fn(super::values::positive))]
+        pub slow_step_ms: Option<f64>,
+
         /// run without the flight recorder and without /start_profile
         #[argh(switch)]
         pub disable_profiler: bool,
@@ -221,7 +226,10 @@ impl Serve {
 
     fn profiler(&self) -> Result<Option<Profiler>> {
         if self.disable_profiler {
-            return Ok(None);
+            return match self.slow_step_ms {
+                Some(_) => Err(Error::usage("--slow-step-ms: not with --disable-profiler")),
+                None => Ok(None),
+            };
         }
         let more = self.profile_root.iter().map(PathBuf::from);
         let options = profiler::Options {
@@ -231,7 +239,13 @@ impl Serve {
             label: "serve".into(),
             replace: false,
         };
-        Profiler::new(options).map(Some)
+        let profiler = Profiler::new(options)?;
+        if let Some(ms) = self.slow_step_ms {
+            let limit = Duration::try_from_secs_f64(ms * 1e-3);
+            let limit = limit.map_err(|e| Error::usage(format!("--slow-step-ms {ms}: {e}")))?;
+            profiler.watch_slow_steps(limit, |line| out::note(line))?;
+        }
+        Ok(Some(profiler))
     }
 
     fn keys(&self) -> Result<Keys> {
@@ -260,6 +274,7 @@ impl Serve {
             "watchdog_timeout": self.watchdog_timeout,
             "disable_radix_cache": self.disable_radix_cache,
             "disable_overlap_schedule": self.disable_overlap_schedule,
+            "disable_device_sampling": self.disable_device_sampling,
             "schedule_policy": self.schedule_policy.name(),
             "random_seed": self.random_seed,
             "enable_metrics": true,

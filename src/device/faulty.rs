@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::sampling::{Most, Sampled, Sampling};
 use super::{Batch, Device, DeviceInfo, Limits, Loaded, MemoryUse};
 use crate::error::{Error, Kind, Result};
 use crate::model::cost::Storage;
@@ -139,6 +140,22 @@ impl Loaded for FaultyLoaded {
         let number = self.faults.steps.fetch_add(1, Ordering::SeqCst) + 1;
         self.faults.strike(Place::Step(number))?;
         self.inner.step(batch, recorder)
+    }
+
+    fn samples(&self) -> Option<Most> {
+        self.inner.samples()
+    }
+
+    fn step_sampled(
+        &mut self,
+        batch: &Batch,
+        sampling: &Sampling,
+        out: &mut Sampled,
+        recorder: &mut Recorder,
+    ) -> Result<()> {
+        let number = self.faults.steps.fetch_add(1, Ordering::SeqCst) + 1;
+        self.faults.strike(Place::Step(number))?;
+        self.inner.step_sampled(batch, sampling, out, recorder)
     }
 
     fn logits(&self) -> &[f32] {

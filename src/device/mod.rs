@@ -11,9 +11,9 @@ pub mod philox;
 pub mod sampling;
 mod validate;
 
-use self::sampling::{Sampled, Sampling};
+use self::sampling::{Most, Sampled, Sampling};
 use crate::error::{Error, Result};
-use crate::model::cost::Storage;
+use crate::model::cost::{StepShape, Storage};
 use crate::model::plan::Plan;
 use crate::profile::recorder::Recorder;
 use crate::types::{Dtype, TokenId};
@@ -129,14 +129,14 @@ pub trait Loaded: Send {
     /// nothing more can be run.
     fn step(&mut self, batch: &Batch, recorder: &mut Recorder) -> Result<()>;
 
-    /// Most best tokens of a row that [`Loaded::step_sampled`] gives log-probabilities of; `None`
-    /// if this device leaves sampling to its host.
-    fn samples(&self) -> Option<usize> {
+    /// What [`Loaded::step_sampled`] does at most; `None` if this device leaves sampling to its
+    /// host.
+    fn samples(&self) -> Option<Most> {
         None
     }
 
-    /// As [`Loaded::step`], but chooses the tokens where the logits are: what was chosen is all
-    /// that comes back, and [`Loaded::logits`] has nothing to say of this step.
+    /// As [`Loaded::step`], but chooses tokens where the logits are: what was chosen comes back,
+    /// and [`Loaded::logits`] has only the rows that want theirs, in order.
     ///
     /// # Errors
     /// As [`Loaded::step`]; more is asked for than [`Loaded::samples`] says.
@@ -164,6 +164,17 @@ pub trait Loaded: Send {
     /// What it tells of its own work; `None` where there is no GPU.
     fn gpu_trace(&self) -> Option<std::sync::Arc<dyn crate::profile::gpu::GpuTrace>> {
         None
+    }
+
+    /// Bytes that each op of a step of this shape moves at least on this device, by the index of
+    /// its first part in the plan; none where nothing is fused and the plan's own costs say it.
+    fn declared(&self, _shape: &StepShape) -> Vec<(usize, u64)> {
+        Vec::new()
+    }
+
+    /// Which kernels serve products and attention, a line each; none where nothing is chosen.
+    fn choices(&self) -> &[String] {
+        &[]
     }
 
     /// The stored type that most of the weights have.

@@ -89,9 +89,8 @@ impl Choice {
         })
     }
 
-    /// Takes a sampled token: counts it, turns it into text and looks for an end.
+    /// Takes a sampled token: turns it into text and looks for an end.
     pub fn accept(&mut self, token: TokenId) -> Accepted {
-        self.sampler.accept(token, &self.params);
         self.generated += 1;
         let may_stop = self.generated >= self.params.min_new_tokens;
         let Some(constraint) = &mut self.constraint else {

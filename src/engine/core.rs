@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::device::faulty::Faults;
+use crate::device::sampling::Most;
 use crate::device::{Batch, Device, DeviceInfo, Limits, Loaded, Span};
 use crate::error::{Error, Kind, Result};
 use crate::profile::nvtx;
@@ -39,6 +40,8 @@ pub struct Engine {
     limits: Limits,
     /// While a step runs on the device's thread both are there, and stand-ins here.
     pub(super) loaded: Box<dyn Loaded>,
+    /// What the device's own sampling does; `None`: it leaves that to the host.
+    pub(super) samples: Option<Most>,
     pub(super) scheduler: Scheduler,
     seed: u64,
     submitted: u64,
@@ -74,6 +77,7 @@ impl Engine {
             let described = Described::new(&model.plan, loaded.as_ref(), kind);
             Box::new(LayerRanges::new(described, tool))
         });
+        let samples = loaded.samples().filter(|_| options.device_sampling);
         Ok(Engine {
             model,
             recorder: Recorder::off(),
@@ -82,6 +86,7 @@ impl Engine {
             device: device.info(),
             limits,
             loaded,
+            samples,
             scheduler,
             seed: options.seed,
             submitted: 0,

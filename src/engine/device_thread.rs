@@ -35,7 +35,7 @@ impl Flight {
     fn run(&mut self) {
         let (begin, b) = (Instant::now(), &mut self.buffers);
         let (loaded, recorder) = (self.loaded.as_mut(), &mut self.recorder);
-        let step = AssertUnwindSafe(|| compute(loaded, recorder, &b.step, &mut b.spans));
+        let step = AssertUnwindSafe(|| compute(loaded, recorder, b));
         self.outcome = catch_unwind(step).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -1,5 +1,6 @@
 //! Log-probabilities of a row of logits: the raw distribution, before temperature and penalties.
 
+use crate::device::cpu::simd::{Isa, softmax};
 use crate::types::TokenId;
 
 /// The log-probability of one token, and the best ones of its row.
@@ -11,11 +12,11 @@ pub struct TokenLogprob {
     pub top: Vec<(TokenId, f32)>,
 }
 
-/// `ln Σ exp(l)`, summed in float64 in order of ids.
+/// `ln Σ exp(l)`, summed in float64.
 pub fn log_sum_exp(row: &[f32]) -> f64 {
-    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = row.iter().map(|&l| f64::from(l - max).exp()).sum();
-    f64::from(max) + sum.ln()
+    let isa = Isa::best();
+    let max = softmax::largest(isa, row);
+    f64::from(max) + softmax::sum_exp(isa, row, max).ln()
 }
 
 /// The log-probability of `token` and the `top` best of `row`.

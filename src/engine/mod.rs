@@ -5,10 +5,11 @@
 //! - [`params`], [`sampler`], [`philox`], [`logprobs`]: how a token is chosen and scored.
 //! - [`choice`]: a running continuation: text, stop strings, end. - [`step`]: one step.
 //! - [`overlap`], [`device_thread`]: the next step runs while a step's results are handled.
-//! - [`outcome`]: from logits to news.
+//! - [`asked`]: what a device that samples is asked for. - [`outcome`]: from a step to news.
 //! - [`service`]: the engine on a thread of its own, behind two bounded queues.
 //! - [`trace`], [`describe`]: what the profiler is told of steps and of the model.
 
+mod asked;
 mod choice;
 pub mod collect;
 pub mod core;

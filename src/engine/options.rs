@@ -59,6 +59,8 @@ pub struct EngineOptions {
     pub max_queued_tokens: usize,
     /// Whether a step's results are handled while the next one runs.
     pub overlap: Mode,
+    /// Whether a device that can chooses the tokens; if not, logits come to the host.
+    pub device_sampling: bool,
     /// For tests: every so many steps the youngest running choice is preempted; 0 never.
     pub preempt_every: u64,
     /// Seed of requests that bring none.
@@ -83,6 +85,7 @@ impl Default for EngineOptions {
             max_queued: 4096,
             max_queued_tokens: 1 << 24,
             overlap: Mode::Auto,
+            device_sampling: true,
             preempt_every: 0,
             seed: 0,
             nvtx: false,

@@ -1,8 +1,9 @@
-//! From a step's logits to what clients are told, in two parts.
+//! From a step's results to what clients are told, in two parts.
 //!
-//! [`pick`](Engine::pick) chooses the tokens that the next step needs, and keeps the rows whose
-//! log-probabilities are wanted; [`settle`](Engine::settle) does all the rest, which may happen
-//! while the next step runs: log-probabilities, text, stop strings, grammars, updates.
+//! [`pick`](Engine::pick) chooses the tokens that the next step needs, or takes those that the
+//! device chose, and keeps the rows whose log-probabilities are wanted; [`settle`](Engine::settle)
+//! does all the rest, which may happen while the next step runs: log-probabilities, text, stop
+//! strings, grammars, updates.
 //!
 //! Whatever panics in a request's sampler, grammar or detokeniser ends that choice alone.
 
@@ -11,15 +12,17 @@ use std::time::Instant;
 
 use crate::device::faulty::Place;
 use crate::error::Result;
+use crate::profile::clock;
 use crate::scheduler::{self, Event, Finish, Output, Step, StepSequence};
 use crate::text::grammar::Constraint;
 use crate::text::guard::guarded;
 use crate::types::TokenId;
 
+use super::asked::Came;
 use super::choice::Choice;
 use super::core::Engine;
-use super::logprobs::token_logprob;
-use super::request::{FinishReason, Finished, Started, Update};
+use super::logprobs::{TokenLogprob, token_logprob};
+use super::request::{FinishReason, Finished, Started, Update, Way};
 use super::sampler::{Bans, SamplerScratch};
 use super::step::{Buffers, broken};
 use crate::device::faulty::Faults;
@@ -36,11 +39,24 @@ pub(super) struct Pick {
 enum Picked {
     /// Nobody waits for it any more.
     Gone,
-    /// The token, and which of the kept rows it came from.
-    Token(TokenId, Option<usize>),
+    /// The token, and how it is scored.
+    Token(TokenId, Score),
     /// The sampler or the grammar cannot go on.
     Stuck(String),
 }
+
+#[derive(Debug)]
+enum Score {
+    /// Nobody asked.
+    No,
+    /// Out of that one of the kept rows.
+    Row(usize),
+    /// By the device.
+    Done(TokenLogprob),
+}
+
+/// Rows of a step by their index.
+type Rows<'r, 'a> = &'r dyn Fn(usize) -> Came<'a>;
 
 impl Engine {
     /// Chooses a token for each sequence that wants one, into `b.tokens`, and scores prompt tokens.
@@ -48,10 +64,12 @@ impl Engine {
         b.picks.clear();
         b.tokens.clear();
         b.rows.clear();
+        let now_ns = clock::now_ns();
         let vocab = self.model.config.vocab_size;
         let faults = self.faults.as_ref();
         let logits = self.loaded.logits();
-        let row = |index: usize| &logits[index * vocab..(index + 1) * vocab];
+        let asked = &b.asked;
+        let row = |index: usize| asked.came(index, logits, vocab);
         for sequence in &b.step.sequences {
             let (id, number) = (sequence.id, sequence.choice);
             let choice = self.choices.get_mut(&(id, number));
@@ -60,7 +78,17 @@ impl Engine {
             let outcome = choice.map_or(Picked::Gone, |choice| {
                 if sequence.first {
                     let at = b.begun.unwrap_or_else(Instant::now);
-                    choice.started.get_or_insert(Started { at, cached_tokens: sequence.past });
+                    let begun_ns = now_ns.saturating_sub(at.elapsed().as_nanos() as u64);
+                    choice.started.get_or_insert(Started {
+                        at,
+                        cached_tokens: sequence.past,
+                        step: b.step.number,
+                        way: Way { begun_ns, ..Way::default() },
+                    });
+                }
+                if let Some(started) = &mut choice.started {
+                    started.way.computed_ns = now_ns;
+                    started.way.steps = b.step.number - started.step.min(b.step.number) + 1;
                 }
                 let (rows, scratch) = (&mut b.rows, &mut b.scratch);
                 guarded(|| choice.pick(sequence, &row, scratch, rows, faults))
@@ -76,6 +104,7 @@ impl Engine {
                 choice.stuck.get_or_insert(why);
             }
         }
+        b.picked_ns = clock::now_ns();
     }
 
     /// Turns the picks into text and ends, commits them and tells what happened.
@@ -95,10 +124,16 @@ impl Engine {
                     continue;
                 }
                 Picked::Stuck(why) => choice.stuck_at(pick.id, why),
-                Picked::Token(token, kept) => {
-                    let row = kept.map(|at| &b.rows[at * vocab..(at + 1) * vocab]);
-                    let faults = self.faults.as_ref();
-                    guarded(|| choice.next(pick.id, token, row, faults)).unwrap_or_else(|what| {
+                Picked::Token(token, score) => {
+                    let (rows, faults) = (&b.rows, self.faults.as_ref());
+                    let scored = |top| match score {
+                        Score::No => None,
+                        Score::Done(scored) => Some(scored),
+                        Score::Row(at) => {
+                            Some(token_logprob(&rows[at * vocab..(at + 1) * vocab], token, top))
+                        }
+                    };
+                    guarded(|| choice.next(pick.id, token, scored, faults)).unwrap_or_else(|what| {
                         choice.stuck_at(pick.id, format!("the detokeniser {what}"))
                     })
                 }
@@ -115,9 +150,13 @@ impl Engine {
     fn deliver(&mut self, b: &mut Buffers, updates: &mut Vec<Update>) {
         let mut news: HashMap<(u64, u32), Update> =
             b.news.drain(..).map(|u| ((u.id, u.choice), u)).collect();
+        let (picked_ns, settled_ns) = (b.picked_ns, clock::now_ns());
         for event in b.events.drain(..) {
             let update = news.remove(&(event.id, event.choice));
             let mut update = update.unwrap_or_else(|| silent(&event));
+            if let Some(started) = &mut update.started {
+                started.way = Way { picked_ns, settled_ns, ..started.way };
+            }
             self.close(&event, &mut update, None);
             updates.push(update);
         }
@@ -178,11 +217,12 @@ impl Engine {
 }
 
 impl Choice {
-    /// Scores prompt tokens, chooses the next token, keeps its row if that is to be scored.
-    fn pick<'a>(
+    /// Scores prompt tokens, chooses the next token and counts it, keeps its row if that is to be
+    /// scored.
+    fn pick(
         &mut self,
         sequence: &StepSequence,
-        row: &dyn Fn(usize) -> &'a [f32],
+        row: Rows<'_, '_>,
         scratch: &mut SamplerScratch,
         kept: &mut Vec<f32>,
         faults: Option<&Faults>,
@@ -199,27 +239,35 @@ impl Choice {
             return Picked::Stuck(why);
         }
         plant(faults, Place::Sampler);
-        let row = row(rows.end - 1);
-        match self.choose(row, scratch, faults) {
-            Err(why) => Picked::Stuck(why),
-            Ok(token) => {
-                let at = self.logprobs.output.then(|| kept.len() / row.len().max(1));
-                if at.is_some() {
+        let (token, score) = match row(rows.end - 1) {
+            Came::Token(token, scored) => (token, scored.map_or(Score::No, Score::Done)),
+            Came::Logits(row) => match self.choose(row, scratch, faults) {
+                Err(why) => return Picked::Stuck(why),
+                Ok(token) if self.logprobs.output => {
+                    let at = kept.len() / row.len().max(1);
                     kept.extend_from_slice(row);
+                    (token, Score::Row(at))
                 }
-                Picked::Token(token, at)
-            }
-        }
+                Ok(token) => (token, Score::No),
+            },
+        };
+        // Counted here and not with its text: the next step may be asked for before that.
+        self.sampler.accept(token, &self.params);
+        Picked::Token(token, score)
     }
 
     /// Scores the prompt token that `row`, at `position`, predicts.
-    fn prompt_row(&mut self, position: usize, row: &[f32]) {
+    fn prompt_row(&mut self, position: usize, row: Came<'_>) {
         let wanted = self.logprobs.prompt_start.is_some_and(|start| position >= start);
         if let (true, Some(&token)) = (wanted, self.prompt.get(position + 1)) {
             // After a preemption rows come again; each position is scored once.
             let start = self.logprobs.prompt_start.unwrap_or(0);
             if position - start == self.prompt_logprobs.len() {
-                self.prompt_logprobs.push(token_logprob(row, token, self.logprobs.top));
+                let scored = match row {
+                    Came::Logits(row) => Some(token_logprob(row, token, self.logprobs.top)),
+                    Came::Token(_, scored) => scored,
+                };
+                self.prompt_logprobs.extend(scored);
             }
         }
     }
@@ -243,11 +291,11 @@ impl Choice {
         &mut self,
         id: u64,
         token: TokenId,
-        row: Option<&[f32]>,
+        scored: impl FnOnce(usize) -> Option<TokenLogprob>,
         faults: Option<&Faults>,
     ) -> (Update, Output) {
         plant(faults, Place::Text);
-        let logprob = row.map(|row| token_logprob(row, token, self.logprobs.top));
+        let logprob = scored(self.logprobs.top);
         let accepted = self.accept(token);
         let finish = accepted.finish.as_ref().map(|reason| match reason {
             FinishReason::Failed(_) => Finish::Failed,

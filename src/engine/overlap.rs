@@ -159,6 +159,7 @@ impl Engine {
             return false;
         }
         fill_pending(&mut buffers.step, tokens);
+        self.ask(&buffers.step, &mut buffers.asked);
         buffers.begun = Some(begun);
         trace::begin(&mut self.recorder, &buffers.step, begun_ns);
         let stats = StepStats::of(&buffers.step);

@@ -58,6 +58,24 @@ pub struct Started {
     pub at: Instant,
     /// Prompt tokens that the prefix cache or another choice had computed.
     pub cached_tokens: usize,
+    /// Number of that step.
+    pub step: u64,
+    /// How it came to its first token.
+    pub way: Way,
+}
+
+/// When what led to a first token was done, nanoseconds of the monotonic clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Way {
+    /// The first step was planned.
+    pub begun_ns: u64,
+    /// The logits of the last prompt token were there, after so many steps.
+    pub computed_ns: u64,
+    pub steps: u64,
+    /// The step's tokens were chosen.
+    pub picked_ns: u64,
+    /// The token was text, and its news ready.
+    pub settled_ns: u64,
 }
 
 /// News of one choice of one request.

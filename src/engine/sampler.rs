@@ -10,15 +10,16 @@ use std::collections::HashMap;
 use crate::types::TokenId;
 
 use super::params::SamplingParams;
+use crate::device::cpu::simd::{Isa, softmax};
 use crate::device::philox::uniform;
 
 /// What the sampler keeps of one choice of one request.
 #[derive(Debug, Clone, Default)]
 pub struct SamplerState {
     /// How often each token was generated; filled only if a penalty needs it.
-    counts: HashMap<TokenId, u32>,
+    pub(super) counts: HashMap<TokenId, u32>,
     /// Tokens generated so far.
-    generated: usize,
+    pub(super) generated: usize,
 }
 
 /// Tokens that may not come next.
@@ -169,10 +170,7 @@ fn draw_token(
     if !max.is_finite() {
         return best;
     }
-    let inverse = 1.0 / params.temperature;
-    for logit in logits.iter_mut() {
-        *logit = if logit.is_nan() { 0.0 } else { ((*logit - max) * inverse).exp() };
-    }
+    softmax::exp_scaled(Isa::best(), logits, max, 1.0 / params.temperature);
     let total: f64 = logits.iter().map(|&w| f64::from(w)).sum();
     candidates(logits, order, params, total);
 

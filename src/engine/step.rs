@@ -10,6 +10,7 @@ use crate::profile::recorder::Recorder;
 use crate::scheduler::{Event, Output, Step};
 use crate::types::TokenId;
 
+use super::asked::Asked;
 use super::core::Engine;
 use super::outcome::Pick;
 use super::ranges::LayerRanges;
@@ -24,13 +25,17 @@ pub(super) struct Buffers {
     pub begun: Option<Instant>,
     pub step: Step,
     pub spans: Vec<Span>,
+    /// What is wanted of each row of logits, and what a device that samples made of it.
+    pub asked: Asked,
     pub picks: Vec<Pick>,
     /// The picked tokens, by sample.
     pub tokens: Vec<TokenId>,
-    /// Rows of logits whose log-probabilities are still to be computed.
+    /// Rows of logits that came, whose log-probabilities are still to be computed.
     pub rows: Vec<f32>,
     pub outputs: Vec<Output>,
     pub news: Vec<Update>,
+    /// When its tokens had been chosen.
+    pub picked_ns: u64,
     pub events: Vec<Event>,
     pub scratch: SamplerScratch,
 }
@@ -90,6 +95,7 @@ impl Engine {
             buffers.begun = Some(begin);
             trace::begin(&mut self.recorder, &buffers.step, begun_ns);
             self.step_range(&buffers.step);
+            self.ask(&buffers.step, &mut buffers.asked);
             let ran = self.run(&mut buffers, updates).map(|()| true);
             self.end_range();
             trace::end(&mut self.recorder, &buffers.step, begun_ns, ran.is_ok());
@@ -130,7 +136,7 @@ impl Engine {
         let begin = Instant::now();
         // The recorder may have been exchanged since the last step.
         self.recorder.ranges = self.ranges.take();
-        let computed = compute(self.loaded.as_mut(), &mut self.recorder, &b.step, &mut b.spans);
+        let computed = compute(self.loaded.as_mut(), &mut self.recorder, b);
         self.ranges = self.recorder.ranges.take();
         self.last.device = begin.elapsed();
         if let Err(error) = computed {
@@ -172,9 +178,9 @@ impl Engine {
 pub(super) fn compute(
     loaded: &mut dyn Loaded,
     recorder: &mut Recorder,
-    step: &Step,
-    spans: &mut Vec<Span>,
+    b: &mut Buffers,
 ) -> Result<()> {
+    let (step, spans) = (&b.step, &mut b.spans);
     let start = recorder.now();
     for copy in &step.copies {
         loaded.copy_page(copy.from, copy.to, copy.tokens)?;
@@ -192,7 +198,7 @@ pub(super) fn compute(
     recorder.step = step.number;
     let batch =
         Batch { tokens: &step.tokens, spans, pages: &step.pages, logit_rows: &step.logit_rows };
-    loaded.step(&batch, recorder)
+    b.asked.run(loaded, &batch, recorder)
 }
 
 /// The books of engine and scheduler disagree: nothing that follows can be trusted.

@@ -117,10 +117,19 @@ impl PageCache {
 
     /// Takes a free page, or else the cached page that was let go longest ago.
     pub fn allocate(&mut self) -> Option<PageId> {
+        if self.planted.refuses() {
+            return None;
+        }
         let page = self.free.pop().or_else(|| self.evict())?;
         self.pages[page as usize] = Page { references: 1, ..Page::default() };
         self.held += 1;
         Some(page)
+    }
+
+    /// Allocations that were refused although there were pages.
+    #[cfg(test)]
+    pub fn refused(&self) -> u64 {
+        self.planted.refused()
     }
 
     /// One more holder of a page that is held or cached.

@@ -3,7 +3,7 @@
 //! Outside test builds [`Planted`] is empty and [`Planted::has`] is `false` at compile time, so
 //! every `if planted.has(…)` disappears from the product.
 
-/// A mistake that a test can switch on. The first fourteen are reliability.md §5's.
+/// A mistake that a test can switch on. The first fourteen are of kinds that other schedulers had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// Cancelling with a step in flight keeps the pages for ever.
@@ -56,11 +56,15 @@ pub enum Bug {
     PrefillFirst,
     /// The token sampled by a step that was in flight at a preemption is thrown away.
     InFlightTokenLost,
+    /// An admission that got too few pages keeps them.
+    PartialAdmission,
+    /// Results that come a second time are taken a second time.
+    CommitTwice,
 }
 
 impl Bug {
     /// Every planted mistake, in the order of the list above.
-    pub const ALL: [Bug; 25] = [
+    pub const ALL: [Bug; 27] = [
         Bug::LeakOnCancel,
         Bug::DoubleFree,
         Bug::FreeBeforeLanding,
@@ -86,20 +90,69 @@ impl Bug {
         Bug::UnlimitedPreemption,
         Bug::PrefillFirst,
         Bug::InFlightTokenLost,
+        Bug::PartialAdmission,
+        Bug::CommitTwice,
     ];
 }
 
-/// At most one planted mistake; always none in the product.
+/// At most one planted mistake, and allocations that fail; always neither in the product.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Planted {
     #[cfg(test)]
     bug: Option<Bug>,
+    #[cfg(test)]
+    refusals: Refusals,
+}
+
+/// One allocation of a page in `every` is refused (0 none), among the first `until`.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals {
+    pub every: u64,
+    pub until: u64,
+    asked: u64,
+    refused: u64,
+}
+
+#[cfg(test)]
+impl Refusals {
+    pub fn new(every: u64, until: u64) -> Self {
+        Refusals { every, until, ..Refusals::default() }
+    }
 }
 
 impl Planted {
     #[cfg(test)]
     pub fn new(bug: Option<Bug>) -> Self {
-        Planted { bug }
+        Planted { bug, refusals: Refusals::default() }
+    }
+
+    /// The same, with allocations that fail.
+    #[cfg(test)]
+    pub fn refusing(self, refusals: Refusals) -> Self {
+        Planted { refusals, ..self }
+    }
+
+    /// Counts an allocation, and says whether it is to fail.
+    #[cfg(test)]
+    pub fn refuses(&mut self) -> bool {
+        let r = &mut self.refusals;
+        r.asked += 1;
+        let refused = r.every > 0 && r.asked <= r.until && r.asked % r.every == 0;
+        r.refused += u64::from(refused);
+        refused
+    }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    pub const fn refuses(&mut self) -> bool {
+        false
+    }
+
+    /// Allocations refused so far.
+    #[cfg(test)]
+    pub fn refused(self) -> u64 {
+        self.refusals.refused
     }
 
     #[cfg(test)]

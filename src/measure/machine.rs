@@ -50,11 +50,14 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Looks at the machine under `/`, or under `PACER_MACHINE_ROOT`, where a container may have
+    /// its host's `/proc` and `/sys`.
     pub fn start() -> Self {
-        Self::start_at(Path::new("/"))
+        let root = std::env::var_os("PACER_MACHINE_ROOT").filter(|root| !root.is_empty());
+        Self::start_at(root.as_deref().map_or(Path::new("/"), Path::new))
     }
 
-    /// The same with another root than `/`, for tests.
+    /// The same with another root than `/`.
     fn start_at(root: &Path) -> Self {
         let mut watch =
             Watch { root: root.to_path_buf(), first: Snapshot::read(root), mhz: Vec::new() };
@@ -84,6 +87,17 @@ impl Watch {
             machine.steal_share = share(b.stolen.saturating_sub(a.stolen), machine.ticks);
         }
         machine
+    }
+}
+
+impl Machine {
+    /// Takes the processor time of a process that was measured on purpose off the other load.
+    pub fn leave_out(&mut self, seconds: f64) {
+        // USER_HZ is 100 on every Linux there is.
+        let all = self.ticks as f64 / 100.0;
+        if all > 0.0 {
+            self.other_share = self.other_share.map(|share| (share - seconds / all).max(0.0));
+        }
     }
 }
 

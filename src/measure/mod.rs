@@ -17,3 +17,4 @@ pub mod machine;
 pub mod rng;
 pub mod stats;
 pub mod validity;
+pub mod words;

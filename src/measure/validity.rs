@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::clock::ClockFacts;
 use super::json::optional;
 use super::machine::Machine;
-use super::stats;
+use super::{stats, words};
 use crate::error::{Error, Kind, Result};
 
 /// How a check came out, worst last.
@@ -137,7 +137,9 @@ pub fn spread(name: &'static str, repeats: &[f64]) -> Check {
 pub fn drift(what: &str, series: &[f64]) -> Check {
     let signed = stats::drift(series);
     let note = match signed {
-        Some(d) => format!("{what}: last third {:+.1}% against first third", d * 100.0),
+        Some(d) => {
+            format!("{what}: last third {}% against first third", words::signed(d * 100.0, 1))
+        }
         None => format!("{what}: unknown with {} samples; three are needed", series.len()),
     };
     Check::bounded("warmup_drift", signed.map(f64::abs), 0.05, 0.15, note)

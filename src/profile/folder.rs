@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -88,11 +88,27 @@ impl Folder {
     ///
     /// # Errors
     /// Also if there is something of that name.
-    pub fn create(&self, name: &str) -> Result<File> {
+    pub fn create(&self, name: &str) -> Result<Draft> {
+        self.draft(name, libc::O_WRONLY)
+    }
+
+    /// As [`Folder::create`], for a file that is read again.
+    pub fn scratch(&self, name: &str) -> Result<Draft> {
+        self.draft(name, libc::O_RDWR)
+    }
+
+    fn draft(&self, name: &str, way: libc::c_int) -> Result<Draft> {
         let bytes = self.name(name)?;
-        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        let flags = way | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        #[cfg(test)]
+        fuse::burn(&self.path).map_err(|e| self.fault(name, e))?;
         let fd = self.open_at(&bytes, flags).map_err(|e| self.fault(name, e))?;
-        Ok(File::from(fd))
+        let file = File::from(fd);
+        Ok(Draft {
+            file,
+            #[cfg(test)]
+            folder: self.path.clone(),
+        })
     }
 
     /// The file `name`, to read; not through a link.
@@ -107,6 +123,8 @@ impl Folder {
     /// Renames the file `from`, replacing what has the name `to`.
     pub fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (old, new, fd) = (self.name(from)?, self.name(to)?, self.fd.as_raw_fd());
+        #[cfg(test)]
+        fuse::burn(&self.path).map_err(|e| self.fault(to, e))?;
         // SAFETY: the descriptor is open and both names end with NUL.
         let done = unsafe { libc::renameat(fd, old.as_ptr(), fd, new.as_ptr()) };
         if done == 0 { Ok(()) } else { Err(self.fault(to, io::Error::last_os_error())) }
@@ -144,5 +162,78 @@ impl Folder {
             entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
         names.sort();
         Ok(names)
+    }
+}
+
+/// A file being written.
+#[derive(Debug)]
+pub struct Draft {
+    file: File,
+    #[cfg(test)]
+    folder: PathBuf,
+}
+
+impl Draft {
+    /// Brings it to the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        fuse::burn(&self.folder)?;
+        self.file.sync_all()
+    }
+
+    /// The file itself, to read it again.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+}
+
+impl Write for Draft {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        #[cfg(test)]
+        fuse::burn(&self.folder)?;
+        self.file.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// For tests: the k-th creation, write, synchronisation or renaming in a folder fails as on a full
+/// disk, and so do those after it.
+#[cfg(test)]
+pub mod fuse {
+    use std::io;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    /// Where, how many calls are left, and whether one was refused.
+    static FUSES: Mutex<Vec<(PathBuf, u64, bool)>> = Mutex::new(Vec::new());
+
+    fn fuses() -> MutexGuard<'static, Vec<(PathBuf, u64, bool)>> {
+        FUSES.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `calls` in the folder at `path` succeed; `None` lets all.
+    pub fn set(path: &Path, calls: Option<u64>) {
+        let mut fuses = fuses();
+        fuses.retain(|f| f.0 != path);
+        fuses.extend(calls.map(|calls| (path.to_owned(), calls, false)));
+    }
+
+    /// Whether a call was refused at `path`.
+    pub fn blown(path: &Path) -> bool {
+        fuses().iter().any(|f| f.0 == path && f.2)
+    }
+
+    pub fn burn(path: &Path) -> io::Result<()> {
+        let mut fuses = fuses();
+        let Some(fuse) = fuses.iter_mut().find(|f| f.0 == path) else { return Ok(()) };
+        if fuse.1 == 0 {
+            fuse.2 = true;
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        fuse.1 -= 1;
+        Ok(())
     }
 }

@@ -25,7 +25,7 @@ pub enum GpuWork {
 pub type Owner = u32;
 /// Copying the step's tokens, positions and pages to the device.
 pub const INPUT: Owner = u32::MAX;
-/// Copying logits back.
+/// Copying tokens or logits back.
 pub const OUTPUT: Owner = u32::MAX - 1;
 /// Rotary angles of the step's positions.
 pub const ANGLES: Owner = u32::MAX - 2;
@@ -42,7 +42,7 @@ pub const GRAPH: Owner = 0x8000_0000;
 pub fn owner_name(owner: Owner) -> &'static str {
     match owner {
         INPUT => "step input",
-        OUTPUT => "logits to host",
+        OUTPUT => "results to host",
         ANGLES => "rotary angles",
         PAGES => "page copies",
         SAMPLING => "sampling",

@@ -2,6 +2,7 @@
 //!
 //! - [`clock`], [`record`], [`ring`], [`recorder`]: what threads write while they work.
 //! - [`control`]: which steps a capture takes; [`request`]: what it was asked for.
+//! - [`stack`]: from where ops are launched; [`step`]: one step as a file that can be replayed.
 //! - [`paths`], [`folder`]: where files may go.
 //! - [`describe`]: what ops are and cost, given by the engine.
 //! - [`trace`], [`summary`]: records as a Chrome trace, and as tables.
@@ -24,6 +25,8 @@ pub mod record;
 pub mod recorder;
 pub mod request;
 pub mod ring;
+pub mod stack;
+pub mod step;
 pub mod summary;
 pub mod trace;
 pub mod validate;

@@ -138,3 +138,67 @@ fn shown(text: &str) -> String {
     let dots = if short.len() < text.len() { "…" } else { "" };
     format!("{short:?}{dots}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Reliability R21: a folder and a link that leads out change places all the time; of ten
+    /// thousand openings none is led outside, whichever of the two stands there at that moment.
+    #[test]
+    fn r21_a_link_that_is_swapped_in_ten_thousand_times_leads_nowhere() {
+        let base = std::env::temp_dir().join(format!("pacer-swap-{}", std::process::id()));
+        let (root, outside) = (base.join("root"), base.join("outside"));
+        std::fs::create_dir_all(root.join("sub")).unwrap();
+        std::fs::create_dir_all(&outside).unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
+        let roots = Roots::new(std::slice::from_ref(&root)).unwrap();
+        let over = AtomicBool::new(false);
+        let swap = || {
+            let name = |n| CString::new(root.join(n).to_str().unwrap()).unwrap();
+            let (a, b) = (name("sub"), name("link"));
+            let mut swaps = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                // SAFETY: both names end with NUL; the system call exchanges them.
+                let done = unsafe {
+                    let (here, exchange) = (libc::AT_FDCWD, 2_u32);
+                    libc::syscall(libc::SYS_renameat2, here, a.as_ptr(), here, b.as_ptr(), exchange)
+                };
+                assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+                swaps += 1;
+            }
+            swaps
+        };
+        let (opened, refused, swaps) = std::thread::scope(|scope| {
+            let swapping = scope.spawn(swap);
+            let (mut opened, mut refused) = (0, 0);
+            for i in 0..10_000 {
+                match roots.open(Some(if i % 2 == 0 { "sub" } else { "sub/deep" })) {
+                    Ok(folder) => {
+                        opened += 1;
+                        let name = format!("f{i}");
+                        drop(folder.create(&name));
+                        folder.remove(&name);
+                    }
+                    Err(error) => {
+                        assert_eq!(error.exit_code(), 2, "{error}");
+                        refused += 1;
+                    }
+                }
+                assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "led out at {i}");
+            }
+            over.store(true, Ordering::Relaxed);
+            (opened, refused, swapping.join().unwrap())
+        });
+        assert_eq!(opened + refused, 10_000);
+        println!("{opened} opened, {refused} refused, {swaps} swaps");
+        assert!(swaps > 0);
+        // And while the link stands still.
+        let link = if root.join("sub").is_symlink() { "sub" } else { "link" };
+        assert_eq!(roots.open(Some(link)).unwrap_err().exit_code(), 2);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+}

@@ -52,10 +52,27 @@ pub enum Event {
     Write = 26,
     /// A whole request, from its first byte to the last byte of its answer; `id` the request.
     Request = 27,
+    /// The stack from which an op is launched, an instant before the op's own record; `id` is the
+    /// op, `arg` the stack's number.
+    Stack = 28,
 }
 
+/// Numbers of events are below this.
+const NUMBERS: usize = 32;
+
+/// Events by number.
+const BY_NUMBER: [Option<Event>; NUMBERS] = {
+    let mut table = [None; NUMBERS];
+    let mut i = 0;
+    while i < Event::ALL.len() {
+        table[Event::ALL[i] as usize] = Some(Event::ALL[i]);
+        i += 1;
+    }
+    table
+};
+
 impl Event {
-    pub const ALL: [Event; 23] = [
+    pub const ALL: [Event; 24] = [
         Event::Step,
         Event::Op,
         Event::Batch,
@@ -79,11 +96,13 @@ impl Event {
         Event::Respond,
         Event::Write,
         Event::Request,
+        Event::Stack,
     ];
 
     /// The event with that number, if there is one.
+    #[inline]
     pub fn of(number: u8) -> Option<Event> {
-        Self::ALL.into_iter().find(|e| *e as u8 == number)
+        BY_NUMBER.get(usize::from(number)).copied().flatten()
     }
 }
 

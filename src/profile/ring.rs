@@ -10,10 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::record::{Record, WORDS};
 
-/// The shared part. Records are numbered from 0; record n stands in slot n mod capacity.
+/// A record's words, within one line of the cache.
+#[derive(Debug)]
+#[repr(align(32))]
+struct Slot([AtomicU64; WORDS]);
+
+/// The shared part. Records are numbered from 0; record n stands in slot n mod capacity, which is
+/// a power of two so that finding it costs no division.
 #[derive(Debug)]
 pub struct Ring {
-    slots: Box<[[AtomicU64; WORDS]]>,
+    slots: Box<[Slot]>,
     begun: AtomicU64,
     done: AtomicU64,
 }
@@ -35,12 +41,12 @@ pub struct Cursor {
 }
 
 impl Writer {
-    /// A new ring of `capacity` records (at least one) and its writer.
+    /// A new ring of at least `capacity` records (the next power of two) and its writer.
     pub fn new(capacity: usize) -> Writer {
-        // Not zero, so that the memory is taken here and not in pieces while the engine runs: a ring
-        // that fills up must not look like a leak, nor a step pay for its pages.
-        let slot = || [const { AtomicU64::new(u64::MAX) }; WORDS];
-        let slots = (0..capacity.max(1)).map(|_| slot()).collect();
+        // Not zero, so that the memory is taken here and not in pieces while the engine runs: a
+        // ring that fills up must not look like a leak, nor a step pay for its pages.
+        let slot = |_| Slot([const { AtomicU64::new(u64::MAX) }; WORDS]);
+        let slots = (0..capacity.max(1).next_power_of_two()).map(slot).collect();
         let ring = Ring { slots, begun: AtomicU64::new(0), done: AtomicU64::new(0) };
         Writer { ring: Arc::new(ring), next: 0 }
     }
@@ -52,12 +58,12 @@ impl Writer {
     #[inline]
     pub fn push(&mut self, record: &Record) {
         let ring = &*self.ring;
-        let slot = &ring.slots[(self.next % ring.slots.len() as u64) as usize];
+        let slot = ring.slot(self.next);
         self.next += 1;
         ring.begun.store(self.next, Ordering::Relaxed);
         // Whoever sees a word of this record also sees `begun`.
         fence(Ordering::Release);
-        for (to, word) in slot.iter().zip(record.pack()) {
+        for (to, word) in slot.0.iter().zip(record.pack()) {
             to.store(word, Ordering::Relaxed);
         }
         ring.done.store(self.next, Ordering::Release);
@@ -65,6 +71,11 @@ impl Writer {
 }
 
 impl Ring {
+    #[inline]
+    fn slot(&self, number: u64) -> &Slot {
+        &self.slots[number as usize & (self.slots.len() - 1)]
+    }
+
     pub fn capacity(&self) -> usize {
         self.slots.len()
     }
@@ -87,6 +98,11 @@ impl Ring {
 }
 
 impl Cursor {
+    /// The ring it reads.
+    pub fn ring(&self) -> &Ring {
+        &self.ring
+    }
+
     /// The number of the record that comes next.
     pub fn position(&self) -> u64 {
         self.next
@@ -106,8 +122,8 @@ impl Cursor {
         let last = done.min(first + most as u64);
         let mut words = Vec::with_capacity((last - first) as usize);
         for number in first..last {
-            let slot = &ring.slots[(number % capacity) as usize];
-            words.push([0, 1, 2, 3].map(|i| slot[i].load(Ordering::Relaxed)));
+            let slot = ring.slot(number);
+            words.push([0, 1, 2, 3].map(|i| slot.0[i].load(Ordering::Relaxed)));
         }
         fence(Ordering::Acquire);
         // Records below this number may have been overwritten while they were copied.

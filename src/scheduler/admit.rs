@@ -129,8 +129,17 @@ impl Scheduler {
             self.pages.share(page);
             table.push(page);
         }
+        let wanted = table.len() + new;
         table.extend((0..new).map_while(|_| self.pages.allocate()));
+        let short = table.len() < wanted;
+        if short && !self.limits.planted.has(Bug::PartialAdmission) {
+            // No step knows them yet.
+            table.drain(..).rev().for_each(|page| self.pages.release(page, 0));
+        }
         self.sequences[slot].pages = table;
+        if short {
+            return false;
+        }
         self.sequences[slot].reserved = reserved;
         let cached = self.copy_tail(slot, step);
         self.start(slot, cached);

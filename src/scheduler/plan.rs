@@ -64,8 +64,10 @@ impl Scheduler {
 
     fn plan_continuous(&mut self, step: &mut Step, entries: &mut Vec<Entry>, budget: &mut Budget) {
         let every = self.limits.preempt_every;
-        let due = every > 0 && step.number % every == 0 && self.running.len() > 1;
-        let forced = due && self.preempt_youngest();
+        let before = self.totals.preemptions;
+        if every > 0 && step.number % every == 0 && self.running.len() > 1 {
+            self.preempt_youngest();
+        }
         if self.limits.planted.has(Bug::PrefillFirst) {
             self.plan_prefills(step, entries, budget);
             self.admit(step, entries, budget);
@@ -73,7 +75,7 @@ impl Scheduler {
         let all_decode = self.plan_decodes(step, entries, budget);
         self.plan_prefills(step, entries, budget);
         // Whoever just lost its pages must not take them back at once, nor a newcomer.
-        if all_decode && !forced {
+        if all_decode && self.totals.preemptions == before {
             self.admit(step, entries, budget);
         }
     }

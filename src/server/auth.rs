@@ -163,6 +163,42 @@ mod tests {
         assert!(!format!("{both:?}").contains("Some(\"u"), "no secret in Debug");
     }
 
+    /// Welch's t of the time of comparing the right digest against one that differs in its first
+    /// byte (Reparaz et al., "dude, is my code constant time?", 2017), without the slowest tenth,
+    /// which is the system's. Wants a quiet machine and an optimised build:
+    /// `cargo test --release --lib key_compare -- --ignored`.
+    #[test]
+    #[ignore = "a timing, for a quiet machine"]
+    fn key_compare_takes_the_same_time_whatever_is_wrong() {
+        const SAMPLES: usize = 1_000_000;
+        let key = Key::new("secret");
+        let (mut times, mut state) = ([Vec::new(), Vec::new()], 88_172_645_463_325_252u64);
+        for _ in 0..SAMPLES {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            let class = usize::from(state >> 40 & 1 == 1);
+            let mut given = key.0;
+            given[0] ^= class as u8;
+            let begin = std::time::Instant::now();
+            for _ in 0..16 {
+                std::hint::black_box(key.matches(std::hint::black_box(&given)));
+            }
+            times[class].push(begin.elapsed().as_nanos() as f64);
+        }
+        let moments = times.map(|mut t| {
+            t.sort_unstable_by(f64::total_cmp);
+            t.truncate(t.len() * 9 / 10);
+            let n = t.len() as f64;
+            let mean = t.iter().sum::<f64>() / n;
+            (mean, t.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0) / n)
+        });
+        let [(a, va), (b, vb)] = moments;
+        let t = (a - b) / (va + vb).sqrt();
+        println!("{SAMPLES} samples of 16: {a:.1} ns, {b:.1} ns, t = {t:.2}");
+        assert!(t.abs() < 4.5, "t = {t}");
+    }
+
     #[test]
     fn foreign_hosts_and_origins() {
         let bound: SocketAddr = "127.0.0.1:30000".parse().unwrap();

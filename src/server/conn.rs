@@ -9,8 +9,10 @@ use mio::net::TcpStream;
 use super::generate::Generation;
 use super::options::{BODY_RATE, Deadlines, HIGH_WATER, LINGER};
 use super::routes::Route;
+use super::timing::Timing;
 use crate::http::connection::Waiting;
 use crate::http::{Connection, Exchange, Head, Limits};
+use crate::profile::clock;
 
 /// Bytes taken from a socket in one go.
 const READ: usize = 64 << 10;
@@ -41,6 +43,8 @@ pub struct Conn {
     pub exchange: Exchange,
     /// When the request being answered was complete.
     pub received: Instant,
+    /// Its stamps as far as the socket knows them.
+    pub timing: Timing,
     /// Its route, for counts, and its first line, for the log.
     pub route: &'static str,
     pub line: String,
@@ -88,6 +92,7 @@ impl Conn {
             busy: Busy::Free,
             exchange: Exchange::broken(),
             received: now,
+            timing: Timing { accepted_ns: clock::now_ns(), ..Timing::default() },
             route: "other",
             line: String::new(),
             readable: true,
@@ -125,32 +130,35 @@ impl Conn {
         self.unsent() < HIGH_WATER
     }
 
-    /// Reads what is there, once; false if nothing was.
+    /// Reads what is there, once: how many bytes; `None` if nothing was.
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let wanted = self.lingering.is_some() || self.input.wants_input();
         if !self.readable || self.ended || !wanted {
-            return Ok(false);
+            return Ok(None);
         }
         let most = buffer.len().min(READ);
         match self.socket.read(&mut buffer[..most]) {
             Ok(0) => {
                 self.ended = true;
-                Ok(true)
+                Ok(Some(0))
             }
             Ok(n) => {
+                if self.timing.first_byte_ns == 0 {
+                    self.timing.first_byte_ns = clock::now_ns();
+                }
                 if self.lingering.is_none() {
                     self.input.receive(&buffer[..n]);
                 }
-                Ok(true)
+                Ok(Some(n))
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 self.readable = false;
-                Ok(false)
+                Ok(None)
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
             Err(e) => Err(e),
         }
     }
@@ -234,6 +242,7 @@ impl Conn {
 
     /// A request was answered: what is waited for now begins now.
     pub fn rests(&mut self) {
+        self.timing = Timing::default();
         self.was = Waiting::Idle;
         self.since = Instant::now();
     }

@@ -1,6 +1,5 @@
 //! From what a connection says to its handler, and from what the handler says to an answer.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::answer::{self, Streamed};
@@ -8,13 +7,15 @@ use super::auth::{Access, check_origin};
 use super::conn::{Busy, Conn};
 use super::event_loop::{Flush, Notice, Server};
 use super::generate::{Generation, Plan};
-use super::pool::Worked;
+use super::pool::{self, Worked};
 use super::routes::{self, Call, Reply, Route};
 use super::timers::Slice;
+use super::timing::{self, Timing};
 use crate::http::api::Abort;
 use crate::http::framing::Framing;
 use crate::http::response::CONTINUE;
 use crate::http::{Event as Heard, Exchange, Head, Refused, Response};
+use crate::profile::clock;
 use crate::profile::recorder::{Event, Recorder};
 
 impl Server {
@@ -38,6 +39,7 @@ impl Server {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.exchange = Exchange::of(&head);
         conn.received = Instant::now();
+        conn.timing.wanted = head.field(timing::HEADER).is_some();
         conn.line = if log { format!("{} {}", head.method, head.path) } else { String::new() };
         conn.route = "other";
         let admitted = self.admit(key, &head);
@@ -89,6 +91,7 @@ impl Server {
             return;
         };
         conn.received = Instant::now();
+        conn.timing.received_ns = clock::now_ns();
         let mut call = Call {
             head: &head,
             body,
@@ -97,9 +100,7 @@ impl Server {
             connections: self.conns.len(),
             draining: self.draining(),
         };
-        let reply = catch_unwind(AssertUnwindSafe(|| (route.handle)(&mut call)));
-        let reply = reply.unwrap_or_else(|_| Err(Refused::new(500, "the handler panicked")));
-        let done = match reply {
+        let done = match pool::guarded(|| (route.handle)(&mut call)) {
             Ok(reply) => self.reply(key, reply),
             Err(refused) => Err(refused),
         };
@@ -183,7 +184,9 @@ impl Server {
     /// Hands a request to the engine.
     fn start(&mut self, key: usize, plan: Plan) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let (generation, requests) = Generation::new(plan, self.next_id, conn.received);
+        let (mut generation, requests) = Generation::new(plan, self.next_id, conn.received);
+        let (made, submitted_ns) = (generation.timing.made, clock::now_ns());
+        generation.timing = Timing { made, submitted_ns, ..conn.timing };
         self.next_id += requests.len() as u64;
         self.stats.requests += requests.len() as u64;
         let (now, age) = (self.recorder.now(), conn.received.elapsed().as_nanos() as u64);
@@ -191,6 +194,11 @@ impl Server {
             self.owners.insert(request.id, key);
             let id = request.id as u32;
             self.recorder.record(Event::Parse, id, 0, now.saturating_sub(age), now);
+            if made.tokenised_ns > 0 {
+                let tokens = request.prompt.len() as u64;
+                let (from, to) = (made.parsed_ns, made.tokenised_ns);
+                self.recorder.record(Event::Tokenise, id, tokens, from, to);
+            }
             self.recorder.record(Event::Submit, id, 0, now, now);
             if let Err(error) = self.context.engine.submit(request) {
                 self.forget(generation.ids());
@@ -218,6 +226,9 @@ impl Server {
             let streamed =
                 answer::stream(generation, &mut conn.exchange, &self.date.1, &mut conn.out);
             if streamed != Streamed::Waiting {
+                if !begun {
+                    generation.timing.told_ns = clock::now_ns();
+                }
                 told(&mut self.recorder, generation, begun, start);
             }
             if streamed == Streamed::Ended {
@@ -278,7 +289,10 @@ impl Server {
 
     /// Answers bytes that are no request, and closes.
     pub(super) fn refuse_broken(&mut self, key: usize, refused: &Refused) {
+        let log = self.context.options.log_requests;
         let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.line = if log { "- -".into() } else { String::new() };
+        conn.received = Instant::now();
         conn.exchange = Exchange::broken();
         conn.rude = true;
         conn.route = "malformed";

@@ -401,7 +401,17 @@ impl Server {
     fn turn(&mut self, key: usize) -> Option<bool> {
         let now = Instant::now();
         let conn = self.conns.get_mut(key)?;
+        let (unsent, start) = (conn.unsent(), self.recorder.now());
         conn.write(now).ok()?;
+        if unsent > 0 {
+            let bytes = unsent.saturating_sub(conn.unsent()) as u64;
+            self.recorder.since(Event::Write, conn.serial as u32, bytes, start);
+        }
+        if let Busy::Generating(generation) = &mut conn.busy
+            && conn.out.is_empty()
+        {
+            generation.timing.written();
+        }
         if conn.finished(now) {
             return None;
         }
@@ -416,11 +426,15 @@ impl Server {
             return Some(true);
         }
         let conn = self.conns.get_mut(key)?;
+        let start = self.recorder.now();
         let read = conn.read(&mut self.buffer).ok()?;
+        if let Some(bytes) = read.filter(|n| *n > 0) {
+            self.recorder.since(Event::Read, conn.serial as u32, bytes as u64, start);
+        }
         if conn.ended && (conn.unsent() == 0 || !matches!(conn.busy, Busy::Free)) {
             return None;
         }
-        Some(read && !conn.ended)
+        Some(read.is_some() && !conn.ended)
     }
 
     fn set_deadline(&mut self, key: usize) {

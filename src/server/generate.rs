@@ -8,12 +8,14 @@ use serde_json::{Map, Value};
 
 use super::answer::{self, Choice};
 use super::context::{Context, ModelFacts, unix_time};
+use super::timing::Timing;
 use crate::engine::params::SamplingParams;
 use crate::engine::request::{FinishReason, GenerateRequest, LogprobOptions, Update};
 use crate::error::{Error, Kind};
 use crate::http::Refused;
 use crate::http::api::{self, Prompt};
 use crate::http::response::EventStream;
+use crate::profile::clock;
 use crate::text::Tokenizer;
 use crate::types::TokenId;
 
@@ -33,6 +35,27 @@ pub struct Plan {
     pub shape: Shape,
     pub stream: bool,
     pub tokenizer: Option<Arc<Tokenizer>>,
+    pub made: Made,
+}
+
+/// When a worker had made what of a request, nanoseconds of the monotonic clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Made {
+    pub begun_ns: u64,
+    pub parsed_ns: u64,
+    pub tokenised_ns: u64,
+}
+
+impl Made {
+    /// A worker has taken the request.
+    pub fn begin() -> Made {
+        Made { begun_ns: clock::now_ns(), ..Made::default() }
+    }
+
+    /// Its body has been read and checked.
+    pub fn parsed(self) -> Made {
+        Made { parsed_ns: clock::now_ns(), ..self }
+    }
 }
 
 /// How the answer looks.
@@ -70,7 +93,11 @@ impl Plan {
         context: &Context,
         request: &api::Generation,
         shape: Shape,
+        mut made: Made,
     ) -> Result<Plan, Refused> {
+        if made.parsed_ns == 0 {
+            made = made.parsed();
+        }
         let model = context.model()?;
         let sampling: Vec<Arc<SamplingParams>> = request
             .sampling
@@ -96,7 +123,9 @@ impl Plan {
                 prompt,
             });
         }
-        Ok(Plan { prompts, shape, stream: request.stream, tokenizer: model.tokenizer.clone() })
+        made.tokenised_ns = clock::now_ns();
+        let (stream, tokenizer) = (request.stream, model.tokenizer.clone());
+        Ok(Plan { prompts, shape, stream, tokenizer, made })
     }
 }
 
@@ -201,6 +230,7 @@ pub struct Generation {
     pub open: usize,
     /// What went wrong; nothing more is made then.
     pub failed: Option<Refused>,
+    pub timing: Timing,
 }
 
 impl Generation {
@@ -237,6 +267,7 @@ impl Generation {
             received_unix: now - received.elapsed().as_secs_f64(),
             dispatched_unix: now,
             failed: None,
+            timing: Timing { made: plan.made, ..Timing::default() },
         };
         (generation, requests)
     }

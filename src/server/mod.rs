@@ -33,6 +33,7 @@ mod reports;
 pub mod routes;
 mod stats;
 mod timers;
+mod timing;
 
 pub use event_loop::{Server, run};
 pub use options::Options;

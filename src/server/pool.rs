@@ -59,7 +59,7 @@ impl Pool {
                 loop {
                     let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((ticket, job)) = job else { return };
-                    if results.send((ticket, guarded(job, &context))).is_err() {
+                    if results.send((ticket, guarded(|| job(&context)))).is_err() {
                         return;
                     }
                     wake();
@@ -101,7 +101,7 @@ impl Pool {
         let (results, wake) = (self.results.clone(), Arc::clone(&self.wake));
         let context = Arc::clone(context);
         let spawned = std::thread::Builder::new().name("slow".into()).spawn(move || {
-            let outcome = guarded(job, &context);
+            let outcome = guarded(|| job(&context));
             *running.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
             let _ = results.send((ticket, outcome));
             wake();
@@ -118,8 +118,23 @@ impl Pool {
     }
 }
 
-/// A job that panics is a 500 for its request and nothing for the others.
-fn guarded(job: Job, context: &Context) -> Result<Worked, Refused> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| job(context)));
+/// Work for a request that panics is a 500 for it and nothing for the others.
+pub fn guarded<T>(work: impl FnOnce() -> Result<T, Refused>) -> Result<T, Refused> {
+    let outcome = catch_unwind(AssertUnwindSafe(work));
     outcome.unwrap_or_else(|_| Err(Refused::new(500, "the request's handler panicked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_500() {
+        assert_eq!(guarded(|| Ok(1)), Ok(1));
+        let refused = Refused::new(400, "no");
+        assert_eq!(guarded::<()>(|| Err(refused.clone())), Err(refused));
+        let index = std::hint::black_box(7);
+        let panicked = guarded(|| Ok([1, 2][index]));
+        assert_eq!(panicked.map_err(|r| r.status), Err(500));
+    }
 }

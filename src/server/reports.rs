@@ -9,6 +9,7 @@ use crate::engine::request::Update;
 use crate::engine::service::{Flushed, Report, State};
 use crate::error::Error;
 use crate::http::{Refused, Response};
+use crate::profile::clock;
 
 /// A flush that has to wait asks again after this.
 const FLUSH_RETRY: Duration = Duration::from_millis(20);
@@ -68,6 +69,9 @@ impl Server {
             let choice = running.and_then(|r| r.choices.get(update.choice as usize));
             let before = choice.and_then(|c| c.last_token);
             self.stats.token(generation.received, before, now);
+            if generation.timing.taken_ns == 0 {
+                generation.timing.taken_ns = clock::now_ns();
+            }
         }
         generation.update(update, now);
         Some(key)

@@ -47,6 +47,8 @@ int cuptiActivityRegisterTimestampCallback(uint64_t (*c)(void)) {
   return 0;
 }
 int cuptiActivityEnable(uint32_t kind) {
+  const char *status = getenv("PACER_STANDIN_REFUSE"); /* as if another profiler were there */
+  if (status && atoi(status)) return atoi(status);
   if (refuse) return refuse;
   if (kind >= 64) return 21;
   enabled[kind] = 1;

@@ -8,4 +8,5 @@ mod invariance;
 mod matrix;
 mod overlap;
 mod pressure;
+mod sampling;
 mod support;

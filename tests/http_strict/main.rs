@@ -3,8 +3,12 @@
 //! accepted case it is the next request, after a refused one nobody may hear of it.
 
 mod cases;
+#[path = "../serve/harness.rs"]
+#[allow(dead_code)]
+mod harness;
 mod mutate;
 mod probe;
+mod wire;
 
 use pacer::http::fuzz::events;
 use pacer::http::{Event, Limits};
@@ -33,13 +37,14 @@ pub fn case(id: &'static str, bytes: impl AsRef<[u8]>, want: Want) -> Case {
 
 const MARKER: &[u8] = b"GET /marker HTTP/1.1\r\nHost: m\r\n\r\n";
 
-/// Outcome of a message cut as `cut` says, the marker behind it.
-fn outcome(bytes: &[u8], marker: bool, cut: impl FnMut(usize) -> usize) -> Vec<Event> {
-    let mut input = bytes.to_vec();
-    if marker {
-        input.extend_from_slice(MARKER);
-    }
-    events(Limits::default(), &input, cut).0
+/// A message, the marker behind it.
+fn with_marker(bytes: &[u8], marker: bool) -> Vec<u8> {
+    [bytes, if marker { MARKER } else { b"" }].concat()
+}
+
+/// Outcome of bytes cut as `cut` says.
+fn outcome(input: &[u8], cut: impl FnMut(usize) -> usize) -> Vec<Event> {
+    events(Limits::default(), input, cut).0
 }
 
 fn verdict(case: &Case, events: &[Event]) -> Result<(), String> {
@@ -58,27 +63,37 @@ fn verdict(case: &Case, events: &[Event]) -> Result<(), String> {
     if right { Ok(()) } else { Err(format!("{found}, wanted {:?}", case.want)) }
 }
 
+/// Messages longer than this are mostly filling.
+const LONG: usize = 20_000;
+
+/// Where a message is cut in two: everywhere or, in the middle of a long message's filling and
+/// without `PACER_SPLITS`, at every 97th place.
+fn places(length: usize) -> impl Iterator<Item = usize> {
+    let all = length < LONG || std::env::var_os("PACER_SPLITS").is_some();
+    let limits = [0, 8 << 10, 32 << 10, length];
+    let near = move |at: usize| limits.iter().any(|limit| at.abs_diff(*limit) < 300);
+    (1..length).filter(move |at| all || at % 97 == 0 || near(*at))
+}
+
 /// Whole, byte by byte, and in two pieces at every place.
 fn check(cases: &[Case]) -> usize {
     let (mut faults, mut runs) = (Vec::new(), 0);
     for case in cases {
         let marker = case.want != Want::Wait;
-        let whole = outcome(&case.bytes, marker, |left| left);
+        let input = with_marker(&case.bytes, marker);
+        let whole = outcome(&input, |left| left);
         faults.extend(verdict(case, &whole).err());
-        let length = case.bytes.len() + if marker { MARKER.len() } else { 0 };
-        // Long messages have nothing new to say in the middle of their filling.
-        let step = 1 + length / 600;
-        for at in (1..length).step_by(step) {
+        for at in places(input.len()) {
             let mut first = true;
             let cut = |left: usize| if std::mem::take(&mut first) { at } else { left };
-            let split = outcome(&case.bytes, marker, cut);
+            let split = outcome(&input, cut);
             if split != whole {
                 faults.push(format!("{}: differs when cut at {at}", case.id));
                 break;
             }
             runs += 1;
         }
-        if outcome(&case.bytes, marker, |_| 1) != whole {
+        if outcome(&input, |_| 1) != whole {
             faults.push(format!("{}: differs byte by byte", case.id));
         }
     }
@@ -92,7 +107,7 @@ fn the_121_cases() {
     let sizes: Vec<usize> = groups.iter().map(Vec::len).collect();
     assert_eq!(sizes, [12, 42, 16, 17, 25, 9], "valid, head, length, coding, chunk, desync");
     let runs: usize = groups.iter().map(|g| check(g)).sum();
-    assert!(runs > 9_000, "{runs} splits");
+    assert!(runs > 25_000, "{runs} splits");
 }
 
 #[test]
@@ -103,7 +118,8 @@ fn the_probe_ids() {
     let all = ids.len();
     ids.dedup();
     assert_eq!(ids.len(), all, "an id is there twice");
-    check(&cases);
+    let runs = check(&cases);
+    assert!(runs > 25_000, "{runs} splits");
 }
 
 /// A checker that passes everything would be worth nothing.
@@ -111,15 +127,17 @@ fn the_probe_ids() {
 fn a_wrong_verdict_is_noticed() {
     let good = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let wrong = case("good", good, Want::Bad(400));
-    assert!(verdict(&wrong, &outcome(&wrong.bytes, true, |n| n)).is_err());
+    let found = outcome(&with_marker(&wrong.bytes, true), |n| n);
+    assert!(verdict(&wrong, &found).is_err());
     let wrong = case("bad", "GET / HTTP/1.1\r\n\r\n", Want::Ok(1));
-    assert!(verdict(&wrong, &outcome(&wrong.bytes, true, |n| n)).is_err());
+    let found = outcome(&with_marker(&wrong.bytes, true), |n| n);
+    assert!(verdict(&wrong, &found).is_err());
 }
 
 #[test]
 fn bodies_arrive_whole() {
     let body = |bytes: &[u8]| {
-        outcome(bytes, false, |_| 3).into_iter().find_map(|e| match e {
+        outcome(bytes, |_| 3).into_iter().find_map(|e| match e {
             Event::Body(body) => Some(body),
             _ => None,
         })

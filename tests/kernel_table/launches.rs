@@ -11,7 +11,9 @@ use crate::work::{self, Bench, Load, Row, row};
 
 /// The card with wgmma allowed.
 const H100: Card = Card { wgmma_is_exact: true, ..Card::H100 };
-const HEADS: Heads = Heads { half: Half::Bf16, heads: 32, kv_heads: 8, head_dim: 128 };
+/// Attention of Llama-3.1-8B, and of Llama-3.2-1B.
+pub const HEADS: Heads = Heads { half: Half::Bf16, heads: 32, kv_heads: 8, head_dim: 128 };
+pub const SMALL_HEADS: Heads = Heads { head_dim: 64, ..HEADS };
 const PAGE: usize = 16;
 
 /// A product on one tile of columns, scaled: the chosen tile, or the best of an instruction.
@@ -26,8 +28,8 @@ pub fn gemm(name: &str, (m, n, k, gated): (usize, usize, usize, bool), wgmma: Op
     };
     let tile = choice.tile;
     let (rows, columns) = (tile.rows as usize, tile.columns as usize);
-    // One tile of rows (a pair for wgmma) and of columns.
-    let m = p.m.min(if tile.wgmma { 2 * rows } else { rows });
+    // One tile of rows (a cluster's for wgmma) and of columns.
+    let m = p.m.min(tile.cluster as usize * rows);
     let rows_w = if p.gated { 2 * columns } else { columns };
     let mut bench = Bench::default();
     let (x, w) = (bench.halves(m * p.k), bench.halves(rows_w * p.k));
@@ -43,7 +45,7 @@ pub fn gemm(name: &str, (m, n, k, gated): (usize, usize, usize, bool), wgmma: Op
         y_stride: columns as u32,
         ..Default::default()
     };
-    let grid = [if tile.wgmma { 2 } else { 1 }, 1, 1];
+    let grid = [tile.cluster, 1, 1];
     let report = if tile.wgmma {
         let (x_map, w_map) = (work::map(x, m, p.k, 128), work::map(w, rows_w, p.k, 64));
         let params = abi::WgmmaGemmParams { x_map, w_map, gemm, reserved: [0; 14] };
@@ -53,13 +55,10 @@ pub fn gemm(name: &str, (m, n, k, gated): (usize, usize, usize, bool), wgmma: Op
     };
     let tiles = p.m.div_ceil(m) * p.n.div_ceil(columns);
     let all_w = p.n * if p.gated { 2 } else { 1 };
-    // TMA's bytes are not among the counted ones; a pair shares its tile of w.
-    let tma = if tile.wgmma { (2 * rows + rows_w) * p.k * 2 } else { 0 };
     let stages = choice.geometry.shared as usize / ((rows + rows_w) * 128);
     let load = Load {
         scale: tiles as f64,
         blocks: choice.geometry.grid[0].into(),
-        extra_l2: (tma * tiles) as f64,
         unique: 2.0 * (all_w * p.k + p.m * p.k + p.m * p.n) as f64,
         flops: 2.0 * (all_w * p.k * p.m) as f64,
         in_flight: ((stages - 1) * (rows + rows_w) * 128) as f64,
@@ -67,11 +66,11 @@ pub fn gemm(name: &str, (m, n, k, gated): (usize, usize, usize, bool), wgmma: Op
     row(name, &choice.symbol, choice.geometry, &report, &load)
 }
 
-/// One sequence and one kv head of Llama-3.1-8B's attention.
-fn params(bench: &mut Bench, len: usize, past: usize) -> abi::AttentionParams {
-    let (context, width) = (len + past, HEADS.group() * HEADS.head_dim);
+/// One sequence and one kv head.
+fn params(bench: &mut Bench, heads: Heads, len: usize, past: usize) -> abi::AttentionParams {
+    let (context, width) = (len + past, heads.group() * heads.head_dim);
     let pages: Vec<u32> = (0..context.div_ceil(PAGE) as u32).collect();
-    let cache = pages.len() * PAGE * HEADS.head_dim;
+    let cache = pages.len() * PAGE * heads.head_dim;
     abi::AttentionParams {
         q: bench.halves(len * width),
         k: bench.halves(cache),
@@ -82,7 +81,7 @@ fn params(bench: &mut Bench, len: usize, past: usize) -> abi::AttentionParams {
         q_stride: width as u32,
         out_stride: width as u32,
         kv_heads: 1,
-        group: HEADS.group() as u32,
+        group: heads.group() as u32,
         page_size: PAGE as u32,
         scale: 0.09,
         span_tiles: 1,
@@ -92,33 +91,32 @@ fn params(bench: &mut Bench, len: usize, past: usize) -> abi::AttentionParams {
 }
 
 /// Bytes once, and two products of every pair that is seen.
-fn load(spans: usize, len: usize, past: usize) -> Load {
-    let (heads, dim) = (HEADS.kv_heads, HEADS.head_dim);
+fn load(of: Heads, spans: usize, len: usize, past: usize) -> Load {
+    let (heads, dim) = (of.kv_heads, of.head_dim);
     let pairs: usize = (0..len).map(|t| past + t + 1).sum();
-    let bytes = (len + past) * dim * 4 + len * HEADS.group() * dim * 4;
+    let bytes = (len + past) * dim * 4 + len * of.group() * dim * 4;
     Load {
         scale: 0.0,
         blocks: 0,
-        extra_l2: 0.0,
         unique: (spans * heads * bytes) as f64,
-        flops: (spans * heads * pairs * 4 * dim * HEADS.group()) as f64,
+        flops: (spans * heads * pairs * 4 * dim * of.group()) as f64,
         in_flight: 0.0,
     }
 }
 
-pub fn attention_decode(name: &str, spans: usize, past: usize) -> Row {
+pub fn attention_decode(name: &str, heads: Heads, spans: usize, past: usize) -> Row {
     let mut bench = Bench::default();
-    let mut params = params(&mut bench, 1, past);
-    let choice = HEADS.decode(spans, 1, past + 1, &H100).expect("a kernel");
-    params.partial = bench.alloc(HEADS.partial_bytes(1, 1, past + 1));
+    let mut params = params(&mut bench, heads, 1, past);
+    let choice = heads.decode(spans, 1, past + 1, &H100).expect("a kernel");
+    params.partial = bench.alloc(heads.partial_bytes(1, 1, past + 1));
     params.counters = bench.words(&[0]);
     let g = choice.geometry.grid;
     let report = bench.launch(&choice.symbol, [1, 1, g[2]], &params);
     let load = Load {
-        scale: (spans * HEADS.kv_heads) as f64,
+        scale: (spans * heads.kv_heads) as f64,
         blocks: u64::from(g[0]) * u64::from(g[1]) * u64::from(g[2]),
-        in_flight: 5.0 * 16384.0,
-        ..load(spans, 1, past)
+        in_flight: 5.0 * 128.0 * heads.head_dim as f64,
+        ..load(heads, spans, 1, past)
     };
     row(name, &choice.symbol, choice.geometry, &report, &load)
 }
@@ -126,7 +124,7 @@ pub fn attention_decode(name: &str, spans: usize, past: usize) -> Row {
 /// The tile in the middle of the prompt, whose depth is the mean of all.
 pub fn attention_prefill(name: &str, len: usize, wgmma: bool) -> Row {
     let mut bench = Bench::default();
-    let mut attention = params(&mut bench, len, 0);
+    let mut attention = params(&mut bench, HEADS, len, 0);
     let tiles = HEADS.prefill_tiles(&[Span { start: 0, len, past: 0, pages_start: 0 }]);
     let middle = tiles[tiles.len() / 2];
     attention.tiles = bench.words(&[middle.span, middle.row]);
@@ -145,15 +143,11 @@ pub fn attention_prefill(name: &str, len: usize, wgmma: bool) -> Row {
         (choice, ran)
     };
     let copies = tiles.len() * HEADS.kv_heads;
-    // TMA's bytes are not among the counted ones.
-    let seen = (middle.row as usize / HEADS.group() + 32).next_multiple_of(64);
-    let tma = if wgmma { copies * seen * HEADS.head_dim * 4 } else { 0 };
     let load = Load {
         scale: copies as f64,
         blocks: copies as u64,
-        extra_l2: tma as f64,
         in_flight: 3.0 * 16384.0,
-        ..load(1, len, 0)
+        ..load(HEADS, 1, len, 0)
     };
     row(name, &choice.symbol, choice.geometry, &report, &load)
 }
@@ -174,7 +168,6 @@ pub fn rows<P: Copy>(
     let load = Load {
         scale: 1.0,
         blocks: grid.iter().map(|g| u64::from(*g)).product(),
-        extra_l2: 0.0,
         unique: bytes as f64,
         flops: 0.0,
         in_flight: f64::from(block) * 16.0,

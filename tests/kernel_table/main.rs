@@ -9,7 +9,7 @@ mod launches;
 mod step;
 mod work;
 
-use launches::{attention_decode, attention_prefill, gemm};
+use launches::{HEADS, attention_decode, attention_prefill, gemm};
 use work::{HEAD, Row};
 
 const BEGIN: &str = "<!-- projected by tests/kernel_table: begin -->\n";
@@ -41,7 +41,7 @@ fn kernels() -> String {
         ("decode, 1 × 4,096", 1, 4095),
         ("decode, 32 × 1,024", 32, 1023),
     ] {
-        rows.push(attention_decode(name, spans, past));
+        rows.push(attention_decode(name, HEADS, spans, past));
     }
     for (name, len, wgmma) in [
         ("prefill, 1 × 1,024", 1024, false),

@@ -10,7 +10,7 @@ use pacer::engine::options::{LoadFormat, ModelOptions};
 use pacer_emulator::card::H100_SXM;
 use pacer_emulator::host::Config;
 
-use crate::launches::{attention_decode, gemm, rows};
+use crate::launches::{HEADS, SMALL_HEADS, attention_decode, gemm, rows};
 
 /// A model's sizes, and what others need for a step.
 struct Sizes {
@@ -139,8 +139,8 @@ pub fn table() -> String {
             + product(m.wide, m.hidden, true)
             + product(m.hidden, m.wide, false);
         let head = product(m.vocab, m.hidden, false);
-        // The cache of one layer is the same for both models but for the size of heads.
-        let attention = attention_decode("", 1, CONTEXT - 1).seconds;
+        let heads = if m.hidden == 4096 { HEADS } else { SMALL_HEADS };
+        let attention = attention_decode("", heads, 1, CONTEXT - 1).seconds;
         let each = products + attention + small(m.hidden);
         let layers = m.layers as f64;
         // What stands outside layers beside the last product: each at least a launch long.

@@ -96,8 +96,6 @@ pub struct Load {
     pub scale: f64,
     /// Blocks of the launch.
     pub blocks: u64,
-    /// Bytes from L2 that the counters leave out.
-    pub extra_l2: f64,
     /// Least bytes, and FLOPs that count.
     pub unique: f64,
     pub flops: f64,
@@ -155,7 +153,7 @@ pub fn row(name: &str, symbol: &str, geometry: Geometry, ran: &Ran, load: &Load)
         special_lane_ops: lanes(ran, special) * load.scale,
         tensor_flops: [0.0, tensor / rate, 0.0, 0.0],
         shared_passes: c.wavefronts as f64 * load.scale,
-        l2_bytes: c.sectors as f64 * 32.0 * load.scale + load.extra_l2,
+        l2_bytes: c.sectors as f64 * 32.0 * load.scale,
         memory_bytes: load.unique,
         bytes_in_flight_per_warp: load.in_flight / f64::from(geometry.block / 32),
         dependent_accesses: 3.0,

@@ -53,6 +53,14 @@ pub struct Before {
     /// Decode rows that need no new page: they must be planned.
     ready: Vec<(u64, u32)>,
     preempted: Vec<(u64, u32)>,
+    refused: u64,
+}
+
+impl Before {
+    /// An allocation has been refused since.
+    pub fn refused(&self, world: &World) -> bool {
+        world.scheduler.pages().refused() > self.refused
+    }
 }
 
 pub fn before_plan(world: &World) -> Before {
@@ -66,6 +74,7 @@ pub fn before_plan(world: &World) -> Before {
         metrics: world.scheduler.metrics(),
         ready: world.mirrors.values().filter(ready).map(Mirror::key).collect(),
         preempted: world.mirrors.values().filter(preempted).map(Mirror::key).collect(),
+        refused: world.scheduler.pages().refused(),
     }
 }
 
@@ -96,7 +105,10 @@ pub fn plan(world: &World, step: &Step, before: &Before) -> Result<(), String> {
     if !batch {
         decodes_first(world, step, before)?;
         in_order(world, step, before)?;
-        work_conserving(world, step, before)?;
+        // A refused allocation holds up whoever needed the page, and that is all it does.
+        if !before.refused(world) {
+            work_conserving(world, step, before)?;
+        }
     }
     Ok(())
 }
@@ -209,9 +221,10 @@ fn work_conserving(world: &World, step: &Step, before: &Before) -> Result<(), St
     Ok(())
 }
 
-/// Work that could go on goes on.
-pub fn progress(world: &World, planned: bool) -> Result<(), String> {
-    if !planned && world.flying.is_empty() && !world.scheduler.idle() {
+/// Work that could go on goes on; a refused allocation may hold it up for this tick.
+pub fn progress(world: &World, before: &Before, planned: bool) -> Result<(), String> {
+    let refused = before.refused(world);
+    if !planned && !refused && world.flying.is_empty() && !world.scheduler.idle() {
         let metrics = world.scheduler.metrics();
         return Err(format!("nothing in flight and nothing planned: {metrics:?}"));
     }
@@ -301,6 +314,7 @@ pub fn at_the_end(world: &mut World) -> Result<(), String> {
     }
     let metrics = world.scheduler.metrics();
     world.outcome.hit_tokens = metrics.hit_tokens_total;
+    world.outcome.short = world.scheduler.pages().refused();
     let free = world.scheduler.pages().available();
     if !world.scheduler.idle() || free != metrics.pages_total || metrics.running > 0 {
         return Err(format!("not everything is free at the end: {metrics:?}"));

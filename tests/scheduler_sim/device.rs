@@ -25,6 +25,8 @@ pub struct Launched {
     /// Which sequence each of the step's is, by order of arrival.
     pub orders: Vec<u64>,
     pub fails: bool,
+    /// Its results never come.
+    pub silent: bool,
     pub due: u64,
     pub executed: bool,
     pub outputs: Vec<u32>,
@@ -36,7 +38,8 @@ pub struct Launched {
 impl Launched {
     pub fn new(step: Step, orders: Vec<u64>, fails: bool, due: u64) -> Self {
         let (outputs, writes, tainted) = Default::default();
-        Launched { step, orders, fails, due, executed: false, outputs, writes, tainted }
+        let (silent, executed) = (false, false);
+        Launched { step, orders, fails, silent, due, executed, outputs, writes, tainted }
     }
 
     /// Every page that the device may touch for it.

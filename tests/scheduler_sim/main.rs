@@ -114,6 +114,7 @@ fn every_seed_keeps_every_invariant() {
     assert!(per_seed(totals.preemptions) > 0.5, "{totals:?}");
     assert!(per_seed(totals.cancelled) > 0.5 && per_seed(totals.hit_tokens) > 0.5, "{totals:?}");
     assert!(per_seed(totals.overlapped) > 1.0 && totals.failed > 0, "{totals:?}");
+    assert!(totals.short.min(totals.silent).min(totals.twice) > 0, "{totals:?}");
 }
 
 #[test]

@@ -58,6 +58,12 @@ pub struct Scenario {
     pub failing: u64,
     /// The step with which the device is lost.
     pub lost: Option<u64>,
+    /// The results of one step in so many never come, and are given up after a while; 0 none.
+    pub silent: u64,
+    /// Results of one step in so many come twice; 0 none.
+    pub twice: u64,
+    /// One allocation of a page in so many is refused, 0 none, up to so many allocations.
+    pub refuse: (u64, u64),
     /// The prefix cache is flushed every so many ticks; 0 never.
     pub flush: u64,
 }
@@ -99,6 +105,9 @@ impl Scenario {
             failing: if rng.percent(25) { rng.range(5, 30) } else { 0 },
             lost: rng.percent(4).then(|| rng.range(1, 30)),
             flush: if rng.percent(20) { rng.range(3, 20) } else { 0 },
+            silent: if rng.percent(15) { rng.range(5, 30) } else { 0 },
+            twice: if rng.percent(30) { rng.range(2, 9) } else { 0 },
+            refuse: if rng.percent(25) { (rng.range(2, 20), rng.range(10, 400)) } else { (0, 0) },
         }
     }
 
@@ -115,6 +124,7 @@ impl Scenario {
         limits.prefix_cache = !limits.prefix_cache;
         limits.policy = if limits.policy == Policy::Fcfs { Policy::Lpm } else { Policy::Fcfs };
         (other.failing, other.lost, other.depth) = (0, None, 3 - other.depth);
+        (other.silent, other.refuse) = (0, (0, 0));
         other
     }
 }

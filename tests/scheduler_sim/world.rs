@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::checks;
+use crate::checks::{self, Before};
 use crate::device::{Device, Launched};
-use crate::kv::planted::{Bug, Planted};
+use crate::kv::planted::{Bug, Planted, Refusals};
 use crate::mirror::{Mirror, is_stop};
 use crate::scenario::{Rng, Scenario, mix};
 use crate::scheduler::{End, Event, Finish, Output, Scheduler, State, Step};
+
+/// Results that have not come after so many ticks are given up.
+const PATIENCE: u64 = 9;
 
 /// What a seed did.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -20,6 +23,10 @@ pub struct Outcome {
     pub preemptions: u64,
     pub hit_tokens: u64,
     pub refused: u64,
+    /// Allocations that failed, results that never came, results that came twice.
+    pub short: u64,
+    pub silent: u64,
+    pub twice: u64,
     pub cancelled: u64,
     pub failed: u64,
     pub finished: u64,
@@ -34,6 +41,9 @@ impl Outcome {
         self.preemptions += other.preemptions;
         self.hit_tokens += other.hit_tokens;
         self.refused += other.refused;
+        self.short += other.short;
+        self.silent += other.silent;
+        self.twice += other.twice;
         self.cancelled += other.cancelled;
         self.failed += other.failed;
         self.finished += other.finished;
@@ -60,7 +70,8 @@ pub struct World<'a> {
 /// The first invariant that does not hold.
 pub fn play(scenario: &Scenario, bug: Option<Bug>, trace: bool) -> Result<Outcome, String> {
     let mut limits = scenario.limits.clone();
-    limits.planted = Planted::new(bug);
+    let refusals = Refusals::new(scenario.refuse.0, scenario.refuse.1);
+    limits.planted = Planted::new(bug).refusing(refusals);
     let device = Device::new(limits.pages, limits.page_size);
     let mut world = World {
         scenario,
@@ -81,7 +92,10 @@ pub fn play(scenario: &Scenario, bug: Option<Bug>, trace: bool) -> Result<Outcom
     while world.tick <= quiet && !world.lost {
         world.tick().map_err(|fault| at(&world, fault))?;
     }
-    let bound = world.tick + checks::work_left(&world) * (scenario.late + 2) + 50;
+    let late = scenario.late + if scenario.silent > 0 { PATIENCE } else { 0 };
+    // While allocations are refused a tick may pass with none that is not.
+    let refused = if scenario.refuse.0 > 0 { scenario.refuse.1 } else { 0 };
+    let bound = world.tick + checks::work_left(&world) * (late + 2) + refused + 50;
     while !(world.lost || world.scheduler.idle() && world.flying.is_empty()) {
         if world.tick > bound {
             return Err(format!("not finished at tick {bound}"));
@@ -124,8 +138,9 @@ impl World<'_> {
         if order.percent(50) {
             self.land()?;
         }
-        let planned = self.plan()?;
-        checks::progress(self, planned)?;
+        let before = checks::before_plan(self);
+        let planned = self.plan(&before)?;
+        checks::progress(self, &before, planned)?;
         if order.percent(70) || self.flying.len() == self.scenario.depth {
             self.execute()?;
         }
@@ -185,11 +200,10 @@ impl World<'_> {
         Ok(())
     }
 
-    fn plan(&mut self) -> Result<bool, String> {
+    fn plan(&mut self, before: &Before) -> Result<bool, String> {
         if self.flying.len() >= self.scenario.depth {
             return Ok(true);
         }
-        let before = checks::before_plan(self);
         let mut step = Step::default();
         if !self.scheduler.plan(&mut step) {
             self.observe();
@@ -205,7 +219,7 @@ impl World<'_> {
         self.log(step.number);
         step.tokens.iter().for_each(|&t| self.log(u64::from(t)));
         step.pages.iter().for_each(|&p| self.log(u64::from(p)));
-        checks::plan(self, &step, &before)?;
+        checks::plan(self, &step, before)?;
         let orders = step.sequences.iter().map(|s| self.newest[&(s.id, s.choice)]).collect();
         self.note(&step, &orders);
         self.observe();
@@ -214,7 +228,12 @@ impl World<'_> {
         let failing = self.scenario.failing;
         let lost = self.scenario.lost == Some(step.number);
         let fails = lost || (failing > 0 && step.number % failing == 0);
-        self.flying.push_back(Launched::new(step, orders, fails, self.tick + delay));
+        let silent = self.scenario.silent;
+        let silent = silent > 0 && step.number % silent == 0;
+        let due = self.tick + if silent { PATIENCE } else { delay };
+        let mut launched = Launched::new(step, orders, fails, due);
+        launched.silent = silent;
+        self.flying.push_back(launched);
         Ok(true)
     }
 
@@ -280,7 +299,9 @@ impl World<'_> {
             let mirror = self.mirrors.get_mut(order).ok_or("a step of nobody")?;
             mirror.in_flight -= usize::from(s.sample.is_some());
         }
-        if launched.fails {
+        // What never came is given up like what failed, though all of it may have been written.
+        self.outcome.silent += u64::from(launched.silent);
+        if launched.fails || launched.silent {
             self.lost = self.scenario.lost == Some(number);
             self.say(|| format!("step {number} failed"));
             self.scheduler.fail(number, self.lost, &mut events).map_err(|e| e.message)?;
@@ -305,12 +326,29 @@ impl World<'_> {
         self.say(|| format!("step {number} came back: {outputs:?}"));
         let told = self.to_be_told(&launched);
         self.scheduler.commit(number, &outputs, &mut events).map_err(|e| e.message)?;
+        let twice = self.scenario.twice;
+        if twice > 0 && number % twice == 0 {
+            self.commit_again(number, &outputs)?;
+            self.outcome.twice += 1;
+        }
         let heard: Vec<_> =
             events.iter().filter_map(|e| Some((e.id, e.choice, e.token?))).collect();
         if heard != told {
             return Err(format!("sampled for live choices {told:?}, told {heard:?}"));
         }
         self.hear(&events, |reason| matches!(reason, Finish::Stop | Finish::Length))
+    }
+
+    /// Results that come a second time are refused, and change nothing.
+    fn commit_again(&mut self, number: u64, outputs: &[Output]) -> Result<(), String> {
+        let (before, mut events) = (self.scheduler.metrics(), Vec::new());
+        let flying = self.scheduler.in_flight();
+        let again = self.scheduler.commit(number, outputs, &mut events);
+        let same = self.scheduler.metrics() == before && self.scheduler.in_flight() == flying;
+        match again.is_err() && events.is_empty() && same {
+            true => Ok(()),
+            false => Err(format!("the results of step {number} were taken twice")),
+        }
     }
 
     /// Every token that was sampled for a choice that has not ended: it is spoken of at once.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use pacer::device::Device;
 use pacer::device::faulty::{Faults, FaultyDevice};
 use pacer::device::null::NullDevice;
 use pacer::engine::Engine;
@@ -26,7 +27,10 @@ pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/qwen2
 pub struct Setup {
     pub options: Options,
     pub engine: EngineOptions,
+    /// How long a step of the device that computes nothing takes.
     pub step: Duration,
+    /// Another device in its place.
+    pub device: Option<Box<dyn Device>>,
     pub faults: Faults,
 }
 
@@ -35,7 +39,8 @@ impl Default for Setup {
         let options = Options { port: 0, ..Options::default() };
         let engine =
             EngineOptions { total_tokens: Some(4096), logit_rows: Some(64), ..Default::default() };
-        Setup { options, engine, step: Duration::ZERO, faults: Faults::default() }
+        let (step, faults) = (Duration::ZERO, Faults::default());
+        Setup { options, engine, step, device: None, faults }
     }
 }
 
@@ -48,14 +53,14 @@ pub struct Running {
 }
 
 pub fn start(setup: Setup) -> Running {
-    let Setup { mut options, engine, step, faults } = setup;
+    let Setup { mut options, engine, step, device, faults } = setup;
     options.served_name.get_or_insert("tiny".into());
     let service =
         ServiceOptions { max_choices: engine.max_queued, max_tokens: engine.max_queued_tokens };
     let planned = faults.clone();
     let build = move || {
         let model = Model::open(&ModelOptions { path: Some(MODEL.into()), ..Default::default() })?;
-        let inner = Box::new(NullDevice { step_time: step });
+        let inner = device.unwrap_or_else(|| Box::new(NullDevice { step_time: step }));
         let device = FaultyDevice { inner, faults: planned };
         Engine::new(model, &device, &engine, &mut |_, _| {})
     };

@@ -6,5 +6,7 @@ mod auth;
 mod bad_requests;
 mod faults;
 mod harness;
+mod output_bytes;
 mod process;
+mod script;
 mod sockets;

@@ -94,3 +94,52 @@ fn what_cannot_start_says_why() {
     signal(&child);
     assert_eq!(code(&mut child), 0);
 }
+
+/// Reliability R17: whatever a request holds, it makes one line of the log, without a control
+/// character, and an id that could forge another is not taken over.
+#[test]
+fn a_request_is_one_line_of_the_log() {
+    let flags = ["--device", "null", "--port", "0", "--log-requests"];
+    let (mut child, address, mut said) = start(&flags);
+    let get = |target: &str, more: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n")
+    };
+    let forged = "a\r\n\u{1b}[2JGET /forged 200 0.1 ms 127.0.0.1:1";
+    let body = json!({"model": forged, "prompt": forged, "max_tokens": 1, "user": forged});
+    let with_id = |id: &str| {
+        let whole = post("/v1/completions", &json!({"prompt": [1], "max_tokens": 1}).to_string());
+        whole.replace("\r\n\r\n", &format!("\r\nX-Request-Id: {id}\r\n\r\n"))
+    };
+    let requests = [
+        get("/health", ""),
+        get("/%0d%0aGET%20/forged", ""),
+        get("/\u{1b}[2J", ""),
+        get("/health", "X-A: \u{1b}[2J\r\n"),
+        get("/health?a=%1b", ""),
+        post("/v1/completions", &body.to_string()),
+        with_id("mine-1"),
+        with_id(&"x".repeat(129)),
+        with_id("a b"),
+    ];
+    let mut answers = Vec::new();
+    for request in &requests {
+        let mut client = TcpStream::connect(&address).expect("connected");
+        let once = request.replacen("localhost\r\n", "localhost\r\nConnection: close\r\n", 1);
+        client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        client.write_all(once.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        let _ = client.read_to_string(&mut answer);
+        assert!(answer.starts_with("HTTP/1.1 "), "{request}: {answer}");
+        answers.push(answer);
+    }
+    assert!(answers[6].contains("mine-1"), "{}", answers[6]);
+    assert!(!answers[7].contains("xxx") && !answers[8].contains("a b"), "{}", answers[8]);
+    signal(&child);
+    assert_eq!(code(&mut child), 0);
+    let mut log = String::new();
+    said.read_to_string(&mut log).expect("text");
+    let lines: Vec<&str> = log.lines().filter(|l| l.contains(" ms 127.0.0.1:")).collect();
+    assert_eq!(lines.len(), requests.len(), "{log}");
+    let plain = |l: &&str| !l.contains(char::is_control) && !l.contains("GET /forged ");
+    assert!(lines.iter().all(plain), "{log}");
+}

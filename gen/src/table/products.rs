@@ -77,21 +77,29 @@ fn gemm(stem: &str, call: &str, params: &'static str, tiles: &[Tile]) -> Vec<Var
     all
 }
 
-/// Tiles of 128 rows; columns of products, stages of the ring, gated.
-const WGMMA_TILES: [(u32, u32, bool); 3] = [(128, 6, false), (256, 4, false), (256, 4, true)];
+/// Tiles of 128 rows; columns of products, stages of the ring, gated, blocks of a cluster.
+const WGMMA_TILES: [(u32, u32, bool, u32); 5] = [
+    (128, 6, false, 2),
+    (256, 4, false, 2),
+    (256, 4, true, 2),
+    (256, 4, false, 4),
+    (256, 4, true, 4),
+];
 
 fn wgmma() -> Vec<Variant> {
     let mut all = Vec::new();
     for (name, ty) in HALVES {
-        for (bn, stages, gated) in WGMMA_TILES {
+        for (bn, stages, gated, cluster) in WGMMA_TILES {
             let (gate, out) = if gated { ("_gated", bn / 2) } else { ("", bn) };
             // Alignment, the ring, results of eight warps, barriers.
             let shared = 1024 + stages * (128 + bn) * 128 + 8 * 16 * 40 * 4 + stages * 16;
-            let call = format!("gemm_wgmma<{ty}, {bn}, {stages}, {gated}>");
-            let symbol = format!("{name}_gemm_wgmma_128x{out}{gate}");
-            let about = format!("dtype={name} rows=128 columns={out} gated={gated}");
+            let call = format!("gemm_wgmma<{ty}, {bn}, {stages}, {gated}, {cluster}>");
+            let four = if cluster == 4 { "_by4" } else { "" };
+            let symbol = format!("{name}_gemm_wgmma_128x{out}{gate}{four}");
+            let about =
+                format!("dtype={name} rows=128 columns={out} gated={gated} cluster={cluster}");
             let v = Variant::new(symbol, call, "WgmmaGemmParams").block(384).blocks_per_sm(1);
-            let v = v.cluster(2).registers(168).shared(shared).sass(&["HGMMA"]).about(about);
+            let v = v.cluster(cluster).registers(168).shared(shared).sass(&["HGMMA"]).about(about);
             all.push(v);
         }
     }

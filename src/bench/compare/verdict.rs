@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::interval::Change;
 use super::samples::Figure;
 use crate::measure::json::number;
+use crate::measure::words;
 
 /// One figure of one case, compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +40,7 @@ impl Compared {
             let (a, b) = (self.a.len(), self.b.len());
             return format!("no verdict: {a} and {b} samples; an interval needs two of each");
         };
-        let p = |x: f64| format!("{:.2}", x * 100.0);
+        let p = |x: f64| words::fixed(x * 100.0, 2);
         if low > 0.0 {
             format!("B is worse by {} % [{}, {}]", p(x), p(low), p(high))
         } else if high < 0.0 {
@@ -120,6 +121,11 @@ mod tests {
         let unclear = compared(false, 0.05, -0.01, 0.11);
         assert!(!unclear.regressed(0.0));
         assert!(unclear.words().starts_with("no difference found"), "{}", unclear.words());
+        let tiny = compared(false, -1e-6, -2e-6, 1e-6);
+        assert_eq!(
+            tiny.words(),
+            "no difference found: 0.00 % [0.00, 0.00]; one above 0.00 % would have been"
+        );
         let few = Compared { change: None, ..unclear };
         assert!(few.words().starts_with("no verdict") && !few.regressed(0.0));
         assert_eq!(confidence(5), 0.99);

@@ -41,13 +41,16 @@ pub struct Row {
     pub at: Option<f64>,
     /// Merged into the request body.
     pub extra: Map<String, Value>,
+    /// The next turn of the row before it: its prompt is what the user says then.
+    pub follows: bool,
     /// Sent as header `X-SMG-Routing-Key`: which requests belong together.
     pub routing_key: Option<String>,
 }
 
 impl Row {
     pub fn new(prompt: Prompt, prompt_len: usize, output_len: usize) -> Self {
-        Row { prompt, prompt_len, output_len, at: None, extra: Map::new(), routing_key: None }
+        let (at, extra, routing_key) = (None, Map::new(), None);
+        Row { prompt, prompt_len, output_len, at, extra, follows: false, routing_key }
     }
 
     pub fn ids(ids: Vec<TokenId>, output_len: usize) -> Self {

@@ -4,13 +4,16 @@
 
 use serde_json::Value;
 
-use super::Row;
+use super::{Prompt, Row};
 use crate::error::{Error, Result};
 use crate::measure::rng;
 use crate::types::TokenId;
 
 /// Tokens that one hash id of the published traces stands for.
 pub const BLOCK: usize = 512;
+
+/// Tokens of the question that a further round adds.
+const QUESTION: usize = 32;
 
 /// Rows of the trace `text` (from `path`, for errors), at most `most`. Prompts are ids below
 /// `vocab`: each hash id gives the same block of tokens wherever it stands.
@@ -49,6 +52,24 @@ pub fn rows(text: &str, path: &str, most: usize, slowdown: f64, vocab: usize) ->
     Ok(rows)
 }
 
+/// Each row and, at the same time, `rounds - 1` more: the prompt of the one before, an answer of
+/// the row's output length that nobody gave, and a question.
+pub fn with_rounds(rows: Vec<Row>, rounds: usize, vocab: usize) -> Vec<Row> {
+    let mut all = Vec::with_capacity(rows.len() * rounds.max(1));
+    for (number, row) in rows.into_iter().enumerate() {
+        let Prompt::Ids(mut ids) = row.prompt.clone() else { continue };
+        for round in 1..rounds as u64 {
+            let before =
+                Row { prompt: Prompt::Ids(ids.clone()), prompt_len: ids.len(), ..row.clone() };
+            all.push(before);
+            let seed = !(((number as u64) << 16) | round) ^ 0x0A05_3E25;
+            block(seed, row.output_len + QUESTION, vocab, &mut ids);
+        }
+        all.push(Row { prompt_len: ids.len(), prompt: Prompt::Ids(ids), ..row });
+    }
+    all
+}
+
 fn block(hash: u64, tokens: usize, vocab: usize, ids: &mut Vec<TokenId>) {
     ids.extend((0..tokens as u64).map(|i| rng::below(hash, i, vocab.max(1) as u64) as TokenId));
 }
@@ -56,7 +77,6 @@ fn block(hash: u64, tokens: usize, vocab: usize, ids: &mut Vec<TokenId>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::data::Prompt;
 
     #[test]
     fn blocks_times_and_lengths() {
@@ -73,6 +93,25 @@ mod tests {
         assert_ne!(a[512..700], b[512..700]);
         assert_eq!((rows[0].at, rows[1].at), (Some(0.0), Some(3.0)));
         assert_eq!((rows[0].output_len, rows[1].output_len), (5, 1));
+    }
+
+    #[test]
+    fn rounds_grow_and_come_together() {
+        let text =
+            "{\"timestamp\": 0, \"hash_ids\": [7], \"input_length\": 20, \"output_length\": 5}\n";
+        let one = rows(text, "t", 10, 1.0, 1000).unwrap();
+        assert_eq!(with_rounds(one.clone(), 1, 1000), one);
+        let three = with_rounds(one, 3, 1000);
+        let ids = |r: &Row| match &r.prompt {
+            Prompt::Ids(ids) => ids.clone(),
+            _ => Vec::new(),
+        };
+        let lens: Vec<usize> = three.iter().map(|r| r.prompt_len).collect();
+        assert_eq!(lens, [20, 57, 94]);
+        for pair in three.windows(2) {
+            assert!(ids(&pair[1]).starts_with(&ids(&pair[0])));
+            assert_eq!((pair[0].at, pair[0].output_len), (pair[1].at, pair[1].output_len));
+        }
     }
 
     #[test]

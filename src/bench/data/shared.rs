@@ -19,6 +19,8 @@ pub enum Distribution {
 pub struct Shape {
     pub groups: usize,
     pub prompts_per_group: usize,
+    /// Requests of each conversation; those after the first say what is new.
+    pub turns: usize,
     pub system: usize,
     pub question: usize,
     pub output: usize,
@@ -29,7 +31,7 @@ pub struct Shape {
     pub ordered: bool,
 }
 
-/// All rows: `groups × prompts_per_group`.
+/// All rows: `groups × prompts_per_group × turns`, the turns of a conversation one after another.
 pub fn rows(shape: Shape, vocab: usize, seed: u64) -> Result<Vec<Row>> {
     let bounds = |len| RangeRule::Sglang.bounds(len, shape.ratio);
     let (system, question, output) =
@@ -54,12 +56,26 @@ pub fn rows(shape: Shape, vocab: usize, seed: u64) -> Result<Vec<Row>> {
         ids.extend(some(&mut draws, question));
         let output = draws.between(output.0, output.1);
         let routing_key = Some(format!("group-{seed}-{group}"));
-        all.push(Row { routing_key, ..Row::ids(ids, output) });
+        all.push(vec![Row { routing_key, ..Row::ids(ids, output) }]);
+    }
+    // Further turns come last, so that the first ones do not depend on their number.
+    for turns in &mut all {
+        for _ in 1..shape.turns {
+            let ids = some(&mut draws, question);
+            turns.push(next_turn(&turns[turns.len() - 1], ids, draws.between(output.0, output.1)));
+        }
     }
     if !shape.ordered {
         draws.shuffle(&mut all);
     }
-    Ok(all)
+    Ok(all.into_iter().flatten().collect())
+}
+
+/// The turn after `before`, which says `ids`; its prompt is as long as all that was said.
+fn next_turn(before: &Row, ids: Vec<TokenId>, output: usize) -> Row {
+    let prompt_len = before.prompt_len + before.output_len + ids.len();
+    let routing_key = before.routing_key.clone();
+    Row { prompt_len, follows: true, routing_key, ..Row::ids(ids, output) }
 }
 
 /// A rank below `n`, by the inverse of the cumulative weights.
@@ -85,6 +101,7 @@ mod tests {
     const SHAPE: Shape = Shape {
         groups: 4,
         prompts_per_group: 8,
+        turns: 1,
         system: 20,
         question: 5,
         output: 3,
@@ -111,6 +128,21 @@ mod tests {
         let skewed = sizes(Shape { distribution: Distribution::Zipf(1.5), ..SHAPE });
         assert_eq!(skewed.iter().sum::<usize>(), 32);
         assert!(skewed[skewed.len() - 1] > 12, "{skewed:?}");
+    }
+
+    #[test]
+    fn turns_stay_together_and_their_prompts_grow() {
+        let talks = rows(Shape { turns: 3, ..SHAPE }, 1000, 5).unwrap();
+        assert_eq!(talks.len(), 4 * 8 * 3);
+        for talk in talks.chunks(3) {
+            let follows: Vec<bool> = talk.iter().map(|r| r.follows).collect();
+            let lens: Vec<usize> = talk.iter().map(|r| r.prompt_len).collect();
+            assert_eq!((follows, lens), (vec![false, true, true], vec![25, 33, 41]));
+            assert!(matches!(&talk[1].prompt, Prompt::Ids(ids) if ids.len() == 5));
+        }
+        let ordered = |turns| rows(Shape { turns, ordered: true, ..SHAPE }, 1000, 5).unwrap();
+        let firsts: Vec<Row> = ordered(3).into_iter().filter(|r| !r.follows).collect();
+        assert_eq!(firsts, ordered(1), "the first turns are the same");
     }
 
     #[test]

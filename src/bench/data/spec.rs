@@ -29,6 +29,8 @@ pub struct Spec {
     pub take: Take,
     pub shape: Shape,
     pub slowdown: f64,
+    /// Requests for each line of a trace.
+    pub rounds: usize,
     /// Token ids are below this.
     pub vocab: usize,
     /// The API takes token ids.
@@ -48,7 +50,9 @@ pub fn make(spec: &Spec, codec: Option<&dyn Codec>) -> Result<Vec<Row>> {
         }
         Name::SharedPrefix => shared::rows(spec.shape, spec.vocab, take.seed)?,
         Name::Mooncake => {
-            mooncake::rows(&read(path)?, path, take.num_prompts, spec.slowdown, spec.vocab)?
+            let (most, rounds) = (take.num_prompts, spec.rounds);
+            let rows = mooncake::rows(&read(path)?, path, most, spec.slowdown, spec.vocab)?;
+            mooncake::with_rounds(rows, rounds, spec.vocab)
         }
         Name::ShareGpt => files::sharegpt(&read(path)?, path, take, needed(codec, "sharegpt")?)?,
         Name::Custom => files::custom(&read(path)?, path, take, needed(codec, "custom")?)?,
@@ -84,5 +88,7 @@ fn as_text(row: Row, codec: Option<&dyn Codec>) -> Result<Row> {
         )
     })?;
     let (text, tokens) = exact::text(codec, ids)?;
-    Ok(Row { prompt: Prompt::Text(text), prompt_len: tokens, ..row })
+    // Of a conversation only the server can tell.
+    let prompt_len = if row.follows { 0 } else { tokens };
+    Ok(Row { prompt: Prompt::Text(text), prompt_len, ..row })
 }

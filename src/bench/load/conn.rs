@@ -24,6 +24,8 @@ pub struct Conn {
     pub connected: bool,
     /// Bytes of the request that are out.
     pub written: usize,
+    /// Bytes of the whole request.
+    pub length: usize,
     /// The job whose request is in flight, if `exchange` is there.
     pub job: usize,
     pub exchange: Option<Exchange>,
@@ -44,6 +46,7 @@ impl Conn {
             stream,
             connected: false,
             written: 0,
+            length: 0,
             job: 0,
             exchange: None,
             lingers: false,

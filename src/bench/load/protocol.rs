@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::record::{Chunk, Failure, Reason, Record};
+use super::record::{Chunk, Failure, Reason, Record, ServerTiming};
+use crate::types::TokenId;
 
 /// The API that a server is spoken to with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,13 @@ struct GenerateEvent<'a> {
     meta_info: Option<MetaInfo<'a>>,
     #[serde(default)]
     error: Option<Value>,
+}
+
+/// Read of the last event only: they are all tokens so far.
+#[derive(Deserialize)]
+struct OutputIds {
+    #[serde(default)]
+    output_ids: Option<Vec<TokenId>>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +109,14 @@ struct CachedTokens {
     cached_tokens: Option<u64>,
 }
 
+/// The beginning of the event that `pacer serve` adds for a client that asks for its stamps.
+const TIMING: &[u8] = b"{\"pacer_timing\"";
+
+#[derive(Deserialize)]
+struct TimingEvent {
+    pacer_timing: ServerTiming,
+}
+
 /// Reads one answer, event by event, into its record.
 #[derive(Debug, Clone)]
 pub struct Reader {
@@ -129,6 +145,10 @@ impl Reader {
         }
         if data.trim_ascii() == b"[DONE]" {
             self.done = true;
+        } else if data.starts_with(TIMING) {
+            let event: TimingEvent = parse(data)?;
+            record.timing = Some(Box::new(event.pacer_timing));
+            return Ok(());
         } else {
             self.json(data, at, record)?;
         }
@@ -182,6 +202,9 @@ impl Reader {
                 return Err(Failure::new(Reason::ErrorEvent, message));
             }
             record.finish = Some(kind.to_string());
+            if self.keep_text {
+                record.output_ids = parse::<OutputIds>(data)?.output_ids.unwrap_or_default();
+            }
         }
         let text = event.text.as_deref().unwrap_or("");
         let new = meta.completion_tokens.unwrap_or(self.counted).saturating_sub(self.counted);
@@ -301,7 +324,7 @@ mod tests {
         assert_eq!((r.output_tokens(), r.end, r.text.as_str()), (5, 50, "a b c"));
         assert_eq!((r.prompt_tokens, r.cached_tokens), (Some(7), Some(3)));
         assert_eq!((r.first(), r.first_token(), r.last_token()), (Some(20), Some(10), Some(40)));
-        assert_eq!(r.finish.as_deref(), Some("length"));
+        assert_eq!((r.finish.as_deref(), r.output_ids), (Some("length"), vec![1]));
     }
 
     #[test]
@@ -321,6 +344,22 @@ mod tests {
         assert_eq!(shape(&r), [(20, 1, true), (30, 1, true)]);
         assert_eq!((r.output_tokens(), r.prompt_tokens, r.cached_tokens), (9, Some(3), Some(2)));
         assert_eq!((r.end, r.finish.as_deref(), r.text.as_str()), (60, Some("stop"), "xy z"));
+    }
+
+    #[test]
+    fn stamps_of_the_server_are_no_token() {
+        let (r, end) = run(
+            Api::Completions,
+            &[
+                r#"{"choices":[{"text":"x","finish_reason":"length"}]}"#,
+                r#"{"pacer_timing":{"boot":"b","prefill_steps":2,"stamps_ns":{"begun":7}}}"#,
+                "[DONE]",
+            ],
+        );
+        assert_eq!((end, r.chunks.len(), r.end), (Ok(()), 1, 30));
+        let timing = r.timing.unwrap();
+        assert_eq!((timing.boot.as_str(), timing.prefill_steps), ("b", 2));
+        assert_eq!(timing.stamps_ns["begun"], 7);
     }
 
     #[test]

@@ -1,5 +1,11 @@
 //! What happened to one request, in nanoseconds since the run began.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::types::TokenId;
+
 /// New tokens that arrived together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
@@ -63,6 +69,16 @@ impl Failure {
     }
 }
 
+/// Stamps of a server's clock on the way to the first token.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct ServerTiming {
+    /// Which boot of which machine the clock belongs to.
+    pub boot: String,
+    pub prefill_steps: u64,
+    /// Nanoseconds of `CLOCK_MONOTONIC`; 0 where a stamp is not known.
+    pub stamps_ns: BTreeMap<String, u64>,
+}
+
 /// Everything known about one request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Record {
@@ -87,8 +103,14 @@ pub struct Record {
     pub finish: Option<String>,
     /// Generated text, if it is kept.
     pub text: String,
+    /// Generated tokens, if text is kept and the server tells them.
+    pub output_ids: Vec<TokenId>,
     /// A connection had to be opened for it.
     pub connected: bool,
+    /// The run's beginning on `CLOCK_MONOTONIC`.
+    pub origin_ns: u64,
+    /// What the server stamped, if it tells.
+    pub timing: Option<Box<ServerTiming>>,
 }
 
 impl Record {

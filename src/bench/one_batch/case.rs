@@ -1,5 +1,6 @@
 //! One shape: warms it up, measures it, keeps every sample.
 
+use super::gpu_ops::Account;
 use super::ops::{self, OpTable};
 use super::{Achieved, OneBatch};
 use crate::error::{Error, Kind, Result};
@@ -218,17 +219,29 @@ fn record(
         return Ok(Default::default());
     }
     subject.clear()?;
-    let usual = subject.swap_recorder(Recorder::with_capacity(RECORDS));
+    let account = Account::open(subject);
+    let recorder = || {
+        let mut recorder = Recorder::with_capacity(RECORDS);
+        recorder.wants.gpu = account.is_some();
+        recorder
+    };
+    let usual = subject.swap_recorder(recorder());
     let outcome = subject.prefill(ids);
-    let prefill = subject.swap_recorder(Recorder::with_capacity(RECORDS));
+    let prefilled = account.as_ref().map(|a| a.take());
+    let prefill = subject.swap_recorder(recorder());
     let steps = (shape.output_len - 1).min(RECORDED_STEPS);
     let outcome = outcome.and_then(|()| (0..steps).try_for_each(|_| subject.decode_step()));
     let decode = subject.swap_recorder(usual);
+    let decoded = account.as_ref().map(|a| a.take());
     outcome?;
+    let subject: &dyn OneBatch = subject;
     let lens: Vec<usize> = ids.iter().map(Vec::len).collect();
     let Some(plan) = subject.plan() else { return Ok(Default::default()) };
     let storage = subject.storage();
-    let prefill = ops::table(plan, &storage, &prefill, &[ops::prefill_shape(&lens)]);
-    let decode = ops::table(plan, &storage, &decode, &ops::decode_shapes(&lens, steps));
-    Ok((prefill, decode))
+    let (first, then) = (vec![ops::prefill_shape(&lens)], ops::decode_shapes(&lens, steps));
+    let table = |recorder, taken, shapes: &[StepShape]| match (&account, taken) {
+        (Some(account), Some(taken)) => account.table(subject, plan, &storage, taken, shapes),
+        _ => ops::table(plan, &storage, recorder, shapes),
+    };
+    Ok((table(&prefill, prefilled, &first), table(&decode, decoded, &then)))
 }

@@ -5,18 +5,21 @@
 //!
 //! - [`inputs`]: seeded token ids, or prompts from a file.
 //! - [`case`]: warms up and measures one shape.
-//! - [`ops`]: where the time of a pass went, op by op.
+//! - [`ops`]: where the time of a pass went, op by op. - [`gpu_ops`]: by a GPU's own account.
 //! - [`figures`]: medians, intervals, utilisation and validity out of raw samples.
 //! - [`row`], [`text`]: the JSON row, the printed lines.
+//! - [`replay`]: a step that a server saved.
 //! - [`profile`]: a timeline of a case. - [`sweep`]: all shapes in SGLang's order.
 //! - [`subject`]: the engine behind it; [`correctness`]: it against the reference.
 
 pub mod case;
 mod correctness;
 pub mod figures;
+mod gpu_ops;
 pub mod inputs;
 pub mod ops;
 pub mod profile;
+pub mod replay;
 pub mod row;
 pub mod subject;
 pub mod sweep;
@@ -26,9 +29,10 @@ use std::sync::Arc;
 
 use crate::device::MemoryUse;
 use crate::error::Result;
-use crate::model::cost::Storage;
+use crate::model::cost::{StepShape, Storage};
 use crate::model::plan::Plan;
 use crate::profile::describe::Describe;
+use crate::profile::gpu::GpuTrace;
 use crate::profile::recorder::Recorder;
 use crate::types::TokenId;
 
@@ -53,6 +57,8 @@ pub struct SubjectInfo {
     /// Longest sequence, prompt and output together.
     pub context: usize,
     pub memory: MemoryUse,
+    /// Which kernels serve products and attention, where they are chosen.
+    pub kernels: Vec<String>,
 }
 
 /// Tokens that really are in the cache and were really generated, over all sequences.
@@ -113,6 +119,16 @@ pub trait OneBatch {
     /// The plan as traces want to know it; `None` if there is none to show.
     fn described(&self) -> Option<Arc<dyn Describe>> {
         None
+    }
+
+    /// What the device tells of its own work, if it is a GPU.
+    fn gpu(&self) -> Option<Arc<dyn GpuTrace>> {
+        None
+    }
+
+    /// As [`Loaded::declared`](crate::device::Loaded::declared).
+    fn declared(&self, _shape: &StepShape) -> Vec<(usize, u64)> {
+        Vec::new()
     }
 
     /// Puts in another recorder and gives back the one used so far.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::SubjectInfo;
 use super::case::{Effort, Run, Samples};
 use super::figures::{Ceiling, Figures, Utilisation};
-use super::ops::{OpTable, OpTime};
+use super::ops::{Gpu, OpTable, OpTime};
 use crate::bench::ceilings::store;
 use crate::measure::json::{number, numbers, summary};
 use crate::model::cost::Cost;
@@ -90,6 +90,7 @@ fn about(context: &Context, info: &SubjectInfo) -> Value {
         "load_format": info.load_format,
         "dtype": info.dtype,
         "threads": info.threads,
+        "kernels": info.kernels,
         "seed": context.seed,
         "inputs": context.inputs,
         "warmup": context.effort.warmup,
@@ -174,15 +175,17 @@ fn utilisation(used: Option<&Utilisation>) -> Value {
     })
 }
 
-/// The ten slowest kinds of op of one recorded pass, each with its share of its ceiling, what the
-/// rest took, and where there is most to gain.
+/// The ten slowest kinds of op of one recorded pass, or all that a GPU tells of, each with its
+/// share of its ceiling, what the rest took, and where there is most to gain.
 fn ops(table: &OpTable, ceiling: &Ceiling) -> Value {
     let total = table.total();
-    let ceiling = ceiling.as_ref().ok();
-    let shown = table.ops.iter().take(10);
-    let rest: f64 = table.ops.iter().skip(10).map(|o| o.total).sum();
+    let rates = table.rates(ceiling.as_ref().ok());
+    let rates = rates.as_ref();
+    let listed = if table.gpu.is_some() { table.ops.len() } else { 10 };
+    let shown = table.ops.iter().take(listed);
+    let rest: f64 = table.ops.iter().skip(listed).map(|o| o.total).sum();
     let op = |o: &OpTime| {
-        let floor = ceiling.map(|c| o.floor(c));
+        let floor = rates.map(|c| o.floor(c));
         json!({
             "op": o.op,
             "scope": o.scope,
@@ -193,16 +196,31 @@ fn ops(table: &OpTable, ceiling: &Ceiling) -> Value {
             "bytes": o.cost.bytes(),
             "ceiling_s": floor.map(|f| number(f.seconds)),
             "ceiling": floor.map(|f| f.bound),
-            "share_of_ceiling": ceiling.map(|c| number(o.share_of_ceiling(c))),
+            "share_of_ceiling": rates.map(|c| number(o.share_of_ceiling(c))),
         })
     };
-    let gain = ceiling.and_then(|c| table.most_to_gain(c));
+    let gain = rates.and_then(|c| table.most_to_gain(c));
     json!({
+        "gpu": table.gpu.as_ref().map(gpu),
         "slowest": shown.map(op).collect::<Vec<_>>(),
         "most_to_gain": gain.map(|(o, seconds)| {
             json!({ "op": o.op, "scope": o.scope, "seconds": number(seconds) })
         }),
         "other_s": number(rest),
         "dropped_records": table.dropped,
+    })
+}
+
+/// A GPU's account of the steps in a table: whether its times are projected, and held to what.
+fn gpu(gpu: &Gpu) -> Value {
+    let ceiling = gpu.ceiling.as_ref().map(|c| {
+        json!({ "bytes_per_s": c.bytes_per_s, "flops_per_s": c.flops_per_s, "source": c.source })
+    });
+    json!({
+        "times": gpu.source,
+        "projected": gpu.projected,
+        "elapsed_s": number(gpu.elapsed),
+        "launches": gpu.launches,
+        "ceiling": ceiling,
     })
 }

@@ -11,9 +11,10 @@ use crate::engine::core::simple_request;
 use crate::engine::params::SamplingParams;
 use crate::engine::request::Update;
 use crate::error::{Error, Result};
-use crate::model::cost::Storage;
+use crate::model::cost::{StepShape, Storage};
 use crate::model::plan::Plan;
 use crate::profile::describe::Describe;
+use crate::profile::gpu::GpuTrace;
 use crate::profile::recorder::Recorder;
 use crate::types::TokenId;
 
@@ -96,6 +97,7 @@ impl OneBatch for EngineBatch {
             vocab_size: model.config.vocab_size,
             context: model.context,
             memory: self.engine.loaded().memory(),
+            kernels: self.engine.loaded().choices().to_vec(),
         }
     }
 
@@ -153,6 +155,14 @@ impl OneBatch for EngineBatch {
 
     fn described(&self) -> Option<Arc<dyn Describe>> {
         Some(Arc::new(self.engine.described()))
+    }
+
+    fn gpu(&self) -> Option<Arc<dyn GpuTrace>> {
+        self.engine.loaded().gpu_trace()
+    }
+
+    fn declared(&self, shape: &StepShape) -> Vec<(usize, u64)> {
+        self.engine.loaded().declared(shape)
     }
 
     fn swap_recorder(&mut self, recorder: Recorder) -> Recorder {

@@ -3,7 +3,7 @@
 use super::SubjectInfo;
 use super::case::{Effort, Samples, Shape};
 use super::figures::{Ceiling, Figures, Utilisation};
-use super::ops::{OpTable, OpTime};
+use super::ops::{Gpu, OpTable, OpTime, Rates};
 use crate::measure::stats::Summary;
 
 /// What SGLang prints once the model is loaded, with what is loaded in front.
@@ -96,6 +96,13 @@ pub fn ours(
             b.throughput
         ));
     }
+    if [&samples.prefill_ops, &samples.decode_ops].iter().any(|t| t.projected()) {
+        lines.push(
+            "  the times above are the PTX machine's own and say nothing of a GPU; the projected \
+             ones are in these tables:"
+                .to_owned(),
+        );
+    }
     lines.extend(slowest("prefill", &samples.prefill_ops, ceiling));
     lines.extend(slowest("decode", &samples.decode_ops, ceiling));
     lines.push(match ceiling {
@@ -156,9 +163,13 @@ fn slowest(phase: &str, table: &OpTable, ceiling: &Ceiling) -> Vec<String> {
     if total <= 0.0 {
         return Vec::new();
     }
-    let ceiling = ceiling.as_ref().ok();
+    let rates = table.rates(ceiling.as_ref().ok());
+    let rates = rates.as_ref();
+    if let Some(gpu) = &table.gpu {
+        return on_gpu(phase, table, gpu, rates);
+    }
     let of_ceiling = |o: &OpTime| {
-        ceiling.map_or(String::new(), |c| {
+        rates.map_or(String::new(), |c| {
             format!(", {:5.1}% of {}", o.share_of_ceiling(c) * 100.0, o.floor(c).bound)
         })
     };
@@ -168,9 +179,64 @@ fn slowest(phase: &str, table: &OpTable, ceiling: &Ceiling) -> Vec<String> {
     };
     let mut lines = vec![format!("  {phase}, one pass by op ({:.3} ms):", total * 1e3)];
     lines.extend(table.ops.iter().take(8).map(line));
-    let gain = ceiling.and_then(|c| table.most_to_gain(c));
-    lines.extend(gain.map(|(o, seconds)| {
-        format!("    most to gain: {:.3} ms in {} {}", seconds * 1e3, o.op, o.scope)
+    lines.extend(gain(table, rates));
+    lines
+}
+
+fn gain(table: &OpTable, rates: Option<&Rates>) -> Option<String> {
+    let (op, seconds) = table.most_to_gain(rates?)?;
+    Some(format!("    most to gain: {:.3} ms in {} {}", seconds * 1e3, op.op, op.scope))
+}
+
+/// The same as a table, by a GPU's own account: every op, with its launches and least work. Times
+/// that nothing was measured for are called projected.
+fn on_gpu(phase: &str, table: &OpTable, gpu: &Gpu, rates: Option<&Rates>) -> Vec<String> {
+    let word = if gpu.projected { "projected " } else { "" };
+    let total = table.total();
+    let mut lines = vec![
+        format!(
+            "  {phase}, one pass by op: {word}{:.3} ms of work in {} launches and copies, \
+             {word}{:.3} ms in all ({})",
+            total * 1e3,
+            gpu.launches,
+            gpu.elapsed * 1e3,
+            gpu.source
+        ),
+        format!(
+            "    {:>12} {:>6} {:>8} {:>10} {:>10}  {:>18}  op",
+            format!("{word}ms"),
+            "share",
+            "launches",
+            "MB",
+            "GFLOP",
+            "of ceiling"
+        ),
+    ];
+    let of_ceiling = |o: &OpTime| match rates.filter(|_| o.cost.bytes() + o.cost.flops > 0) {
+        Some(r) => format!("{:5.1}% of {:>9}", o.share_of_ceiling(r) * 100.0, o.floor(r).bound),
+        None => String::new(),
+    };
+    lines.extend(table.ops.iter().map(|o| {
+        format!(
+            "    {:12.4} {:5.1}% {:8} {:10.3} {:10.3}  {:>18}  {} {}",
+            o.total * 1e3,
+            o.total / total * 100.0,
+            o.count,
+            o.cost.bytes() as f64 * 1e-6,
+            o.cost.flops as f64 * 1e-9,
+            of_ceiling(o),
+            o.op,
+            o.scope
+        )
     }));
+    lines.extend(gain(table, rates));
+    if let (Some(rates), Some(card)) = (rates, &gpu.ceiling) {
+        lines.push(format!(
+            "    ceilings: {:.2} TB/s, {:.0} TFLOP/s in 16 bits ({})",
+            rates.bytes_per_s * 1e-12,
+            rates.flops_per_s * 1e-12,
+            card.source
+        ));
+    }
     lines
 }

@@ -1,8 +1,9 @@
 //! Load against a running server: what `pacer bench-serving` measures.
 //!
 //! Pure: [`body`] requests, [`metrics`] and [`overlap`] figures out of records, [`goodput`],
-//! [`checks`] validity, [`search`] for the highest rate, [`row`], [`text`] and [`plot`] results.
-//! With a server: [`run`], [`counters`], [`process`].
+//! [`ttft`] the way to the first token, [`checks`] validity, [`search`] for the highest rate,
+//! [`row`], [`text`] and [`plot`] results.
+//! With a server: [`run`], [`turns`] of conversations, [`counters`], [`process`].
 
 pub mod body;
 pub mod checks;
@@ -16,3 +17,5 @@ pub mod row;
 pub mod run;
 pub mod search;
 pub mod text;
+pub mod ttft;
+pub mod turns;

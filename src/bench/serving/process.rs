@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use crate::bench::load::target::Target;
+
 /// The process that listens on TCP `port` of this machine, if it can be seen.
 pub fn listener(port: u16) -> Option<u32> {
     let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -19,6 +21,12 @@ pub fn listener(port: u16) -> Option<u32> {
             inode.is_some_and(|i| inodes.iter().any(|known| known == i))
         })
     })
+}
+
+/// The process of a server on this machine.
+pub fn of(target: &Target) -> Option<u32> {
+    let port = target.addresses.first()?.port();
+    if target.is_local() { listener(port) } else { None }
 }
 
 /// Inodes of sockets in state LISTEN (0A) on `port`, from the text of `/proc/net/tcp`.

@@ -8,6 +8,7 @@ use super::goodput::{self, From, Objectives};
 use super::metrics::{self, Metrics, Spread};
 use super::overlap;
 use super::run::Measured;
+use super::ttft::Decomposition;
 use crate::bench::data::Row;
 use crate::bench::load::record::Record;
 use crate::measure::json::{number, numbers, optional};
@@ -209,6 +210,7 @@ fn ours(c: &Context, rows: &[Row], measured: &Measured, m: &Metrics, out: &mut M
             "counted_requests": optional(measured.counted.and_then(|c| c.requests)),
         },
         "steady_state": steady(records),
+        "ttft_parts": measured.ttft.as_ref().map(Decomposition::json),
         "distributions_ms": distributions(records),
         "over_time": over_time(records, m.duration),
         "interrupted": measured.outcome.interrupted,

@@ -8,15 +8,18 @@ use serde_json::Value;
 use super::body::{self, Common};
 use super::counters::{self, Counters};
 use super::process;
+use super::ttft::{self, Decomposition};
+use super::turns::{self, Conversations};
 use crate::bench::data::{Prompt, Row};
 use crate::bench::load::arrivals::{self, Arrivals};
-use crate::bench::load::client::{self, Job, Options, Outcome};
+use crate::bench::load::client::{self, Follow, Job, Options, Outcome};
 use crate::bench::load::plain;
 use crate::bench::load::target::Target;
 use crate::bench::load::timer;
 use crate::error::{Error, Kind, Result};
 use crate::measure::interrupt::Interrupt;
 use crate::measure::machine::{self, Machine, Watch};
+use crate::profile::clock::Base;
 
 /// Everything that decides a run.
 #[derive(Debug, Clone)]
@@ -57,10 +60,14 @@ pub struct Measured {
     pub local: bool,
     /// What the server counted during the run.
     pub counted: Option<Counters>,
+    /// Where the time to the first token went, if the server tells.
+    pub ttft: Option<Decomposition>,
     /// Lines for the user: what profiles answered, what flushing did.
     pub notes: Vec<String>,
 }
 
+/// A profile may take so long to be written.
+const PROFILE_PATIENCE: Duration = Duration::from_secs(120);
 /// Output tokens of warm-up requests, as SGLang.
 const WARMUP_OUTPUT: usize = 32;
 
@@ -109,14 +116,15 @@ pub fn run(plan: &Plan, interrupt: &Interrupt, ended: &AtomicUsize) -> Result<Me
     }
     start_profile(plan, &mut measured.notes);
     let before = counters::read(&plan.target);
-    let server = server_process(plan);
+    let server = process::of(&plan.target);
     let cpu = server.and_then(machine::process_seconds);
     let watch = Watch::start();
     measured.outcome = load(plan, jobs, interrupt, ended)?;
     measured.machine = watch.finish();
+    measured.ttft = ttft::decompose(&measured.outcome.records, &Base::read().boot);
     let cpu_after = server.and_then(machine::process_seconds);
     measured.server_cpu_s = cpu.zip(cpu_after).map(|(a, b)| (b - a).max(0.0));
-    without_server(&mut measured);
+    measured.machine.leave_out(measured.server_cpu_s.unwrap_or(0.0));
     if let (Some(before), Some(after)) = (before, counters::read(&plan.target)) {
         measured.counted = Some(after.since(&before));
     }
@@ -124,32 +132,23 @@ pub fn run(plan: &Plan, interrupt: &Interrupt, ended: &AtomicUsize) -> Result<Me
     Ok(measured)
 }
 
-fn server_process(plan: &Plan) -> Option<u32> {
-    let port = plan.target.addresses.first()?.port();
-    if plan.target.is_local() { process::listener(port) } else { None }
-}
-
-/// Takes the server's own share off the other load.
-fn without_server(m: &mut Measured) {
-    if let (Some(share), Some(seconds)) = (m.machine.other_share, m.server_cpu_s) {
-        let all = m.machine.ticks as f64 / 100.0;
-        let own = if all > 0.0 { seconds / all } else { 0.0 };
-        m.machine.other_share = Some((share - own).max(0.0));
-    }
-}
-
-/// The jobs of a plan, in order of arrival.
+/// The jobs of a plan, in order of arrival; later turns of conversations are made as they come.
 pub fn jobs(plan: &Plan) -> Result<Vec<Job>> {
-    let times = arrivals::schedule(&plan.arrivals, plan.rows.len(), plan.seed);
-    let path = plan.common.api.path();
-    let rows = plan.rows.iter().enumerate().zip(times);
-    rows.map(|((index, row), scheduled)| {
-        let body = body::body(&plan.common, row)?;
-        let key = row.routing_key.as_ref().map(|k| format!("X-SMG-Routing-Key: {k}"));
-        let bytes = plan.target.request_with("POST", path, &body, key.as_deref());
-        Ok(Job { index, scheduled, bytes })
-    })
-    .collect()
+    let rows = plan.rows.iter().enumerate().filter(|(_, row)| !row.follows);
+    let times = arrivals::schedule(&plan.arrivals, rows.clone().count(), plan.seed);
+    rows.zip(times)
+        .map(|((index, row), scheduled)| {
+            let bytes = request(plan, row, &body::body(&plan.common, row)?);
+            let rest = turns::behind(&plan.rows, index).len();
+            Ok(Job { index, scheduled, bytes, rest })
+        })
+        .collect()
+}
+
+/// Head and body of the request for `row`.
+pub fn request(plan: &Plan, row: &Row, body: &[u8]) -> Vec<u8> {
+    let key = row.routing_key.as_ref().map(|k| format!("X-SMG-Routing-Key: {k}"));
+    plan.target.request_with("POST", plan.common.api.path(), body, key.as_deref())
 }
 
 fn options(plan: &Plan, concurrency: Option<usize>) -> Result<Options> {
@@ -164,7 +163,7 @@ fn options(plan: &Plan, concurrency: Option<usize>) -> Result<Options> {
         api: plan.common.api,
         concurrency,
         timeout: plan.timeout,
-        keep_text: plan.keep_text,
+        keep_text: plan.keep_text || plan.rows.iter().any(|r| r.follows),
     })
 }
 
@@ -179,10 +178,10 @@ fn warm_up(plan: &Plan, interrupt: &Interrupt) -> Result<()> {
     }
     let bytes =
         plan.target.request("POST", plan.common.api.path(), &body::body(&plan.common, &row)?);
-    let job = |index| Job { index, scheduled: None, bytes: bytes.clone() };
+    let job = |index| Job { index, scheduled: None, bytes: bytes.clone(), rest: 0 };
     let jobs: Vec<Job> = (0..plan.warmup).map(job).collect();
     let options = options(plan, plan.concurrency)?;
-    let outcome = client::run(&jobs, &options, interrupt, &AtomicUsize::new(0))?;
+    let outcome = client::run(&jobs, &options, None, interrupt, &AtomicUsize::new(0))?;
     if outcome.records.iter().any(|r| r.ok()) || outcome.interrupted {
         return Ok(());
     }
@@ -209,6 +208,8 @@ fn load(
     interrupt: &Interrupt,
     ended: &AtomicUsize,
 ) -> Result<Outcome> {
+    let conversations = Conversations::of(plan);
+    let follow = conversations.as_ref().map(|c| c as &dyn Follow);
     let threads = plan.threads.clamp(1, jobs.len().max(1));
     let mut shares: Vec<Vec<Job>> = vec![Vec::new(); threads];
     for (i, job) in jobs.into_iter().enumerate() {
@@ -223,7 +224,7 @@ fn load(
             .iter()
             .zip(&options)
             .map(|(jobs, options)| {
-                scope.spawn(move || client::run(jobs, options, interrupt, ended))
+                scope.spawn(move || client::run(jobs, options, follow, interrupt, ended))
             })
             .collect();
         let joined = started.into_iter().map(|t| t.join());
@@ -252,7 +253,7 @@ fn profile_call(plan: &Plan, path: &str, body: &Value, notes: &mut Vec<String>) 
     let targets = if profile.targets.is_empty() { own } else { &profile.targets };
     for target in targets {
         let bytes = body.to_string();
-        let answer = plain::call(target, "POST", path, bytes.as_bytes(), Duration::from_secs(120));
+        let answer = plain::call(target, "POST", path, bytes.as_bytes(), PROFILE_PATIENCE);
         notes.push(match answer {
             Ok(a) => format!("{}{path}: {} {}", target.host, a.status, a.sample()),
             Err(e) => e.message,
@@ -266,8 +267,27 @@ fn start_profile(plan: &Plan, notes: &mut Vec<String>) {
     }
 }
 
+/// Ends a profile that goes on until it is stopped, and one of so many steps that the run had not
+/// as many: left open it would record whatever comes next.
 fn stop_profile(plan: &Plan, notes: &mut Vec<String>) {
-    if plan.profile.as_ref().is_some_and(|p| p.stop) {
-        profile_call(plan, "/stop_profile", &serde_json::json!({}), notes);
+    let Some(profile) = &plan.profile else { return };
+    if profile.stop {
+        return profile_call(plan, "/stop_profile", &serde_json::json!({}), notes);
+    }
+    let own = std::slice::from_ref(&plan.target);
+    let targets = if profile.targets.is_empty() { own } else { &profile.targets };
+    for target in targets {
+        // Only Pacer tells; other servers are left as SGLang's client leaves them.
+        let Some(status) = plain::get_json(target, "/profile_status") else { continue };
+        let Some(state) = status["state"].as_str().filter(|s| *s != "idle") else { continue };
+        if state != "writing" {
+            let asked = "the run ended before the profile's last step; it is stopped";
+            notes.push(format!("{}: {asked} ({state})", target.host));
+        }
+        let answer = plain::call(target, "POST", "/stop_profile", b"{}", PROFILE_PATIENCE);
+        notes.push(match answer {
+            Ok(a) => format!("{}/stop_profile: {} {}", target.host, a.status, a.sample()),
+            Err(e) => e.message,
+        });
     }
 }

@@ -9,6 +9,8 @@ pub struct Trial {
     pub good: usize,
     /// The server fell behind the arrivals: latencies would grow without end.
     pub saturated: bool,
+    /// Hardly any two requests were in flight at once: what fails here fails at every rate.
+    pub idle: bool,
 }
 
 /// Whether a rate holds.
@@ -84,6 +86,7 @@ pub struct Step {
     pub judgement: Judgement,
     pub requests: usize,
     pub good: usize,
+    pub idle: bool,
 }
 
 /// What was found.
@@ -112,6 +115,9 @@ pub fn search(s: &Search, trial: &mut dyn FnMut(f64, usize) -> Option<Trial>) ->
             Judgement::Breaks => found.breaks = Some(rate),
         }
         found.steps.push(step);
+        if step.idle && step.judgement == Judgement::Breaks {
+            break;
+        }
     }
     found
 }
@@ -122,11 +128,12 @@ fn judge(
     trial: &mut dyn FnMut(f64, usize) -> Option<Trial>,
 ) -> Option<Step> {
     let mut test = Sequential::new(s.share);
-    let mut step = Step { rate, judgement: Judgement::Breaks, requests: 0, good: 0 };
+    let mut step = Step { rate, judgement: Judgement::Breaks, requests: 0, good: 0, idle: true };
     for number in 0..s.trials.max(1) {
         let seen = trial(rate, number)?;
         step.requests += seen.requests;
         step.good += seen.good;
+        step.idle &= seen.idle;
         if let Some(judgement) = test.add(&seen) {
             return Some(Step { judgement, ..step });
         }
@@ -145,7 +152,7 @@ mod tests {
         move |rate, _| {
             let miss = 0.01 * (rate / limit).powi(12);
             let good = (0..200).filter(|_| draws.uniform() >= miss).count();
-            Some(Trial { requests: 200, good, saturated: rate > limit * 1.5 })
+            Some(Trial { requests: 200, good, saturated: rate > limit * 1.5, idle: false })
         }
     }
 
@@ -172,7 +179,7 @@ mod tests {
         let mut calls = 0;
         let mut trial = |_: f64, _: usize| {
             calls += 1;
-            Some(Trial { requests: 10, good: 10, saturated: true })
+            Some(Trial { requests: 10, good: 10, saturated: true, idle: false })
         };
         let step = judge(&SEARCH, 5.0, &mut trial).unwrap();
         assert_eq!((step.judgement, calls), (Judgement::Breaks, 1));
@@ -183,16 +190,34 @@ mod tests {
         let mut left = 3;
         let mut trial = |_: f64, _: usize| {
             left -= 1;
-            (left > 0).then_some(Trial { requests: 1000, good: 1000, saturated: false })
+            (left > 0).then_some(Trial {
+                requests: 1000,
+                good: 1000,
+                saturated: false,
+                idle: false,
+            })
         };
         let found = search(&SEARCH, &mut trial);
         assert_eq!((found.holds, found.breaks, found.steps.len()), (Some(2.0), None, 2));
     }
 
     #[test]
+    fn what_an_idle_server_misses_is_not_searched_below() {
+        let mut rates = Vec::new();
+        let mut trial = |rate: f64, _: usize| {
+            rates.push(rate);
+            Some(Trial { requests: 900, good: 0, saturated: false, idle: rate < 0.3 })
+        };
+        let found = search(&SEARCH, &mut trial);
+        assert_eq!((found.holds, found.breaks), (None, Some(0.25)));
+        assert_eq!(rates, [1.0, 0.5, 0.25]);
+    }
+
+    #[test]
     fn a_server_that_never_breaks_is_not_searched_for_ever() {
-        let mut trial =
-            |_: f64, _: usize| Some(Trial { requests: 900, good: 900, saturated: false });
+        let mut trial = |_: f64, _: usize| {
+            Some(Trial { requests: 900, good: 900, saturated: false, idle: false })
+        };
         let found = search(&Search { rates: 6, ..SEARCH }, &mut trial);
         assert_eq!((found.holds, found.breaks), (Some(32.0), None));
     }

@@ -6,6 +6,7 @@ use super::goodput::{self, From};
 use super::metrics::{Metrics, Spread};
 use super::row::{Context, failures};
 use super::run::Measured;
+use super::ttft::Decomposition;
 use crate::bench::data::{Prompt, Row};
 use crate::bench::load::record::Record;
 use crate::measure::validity::Validity;
@@ -87,6 +88,7 @@ pub fn ours(measured: &Measured, m: &Metrics, v: &Validity) -> Vec<String> {
     let mut lines = Vec::new();
     section(&mut lines, "From Scheduled Time", "TTFT", m.ttft_from_schedule.as_ref(), false);
     section(&mut lines, "", "E2E Latency", m.e2e_from_schedule.as_ref(), false);
+    lines.extend(measured.ttft.iter().flat_map(Decomposition::lines));
     lines.push(rule("Client and Validity", '-'));
     let failed = failures(&measured.outcome.records);
     let named: Vec<String> = failed.iter().map(|(k, n)| format!("{k} {n}")).collect();

@@ -141,6 +141,7 @@ impl<'a> Prompts<'a> {
             shape: Shape {
                 groups,
                 prompts_per_group: case.batch_size.div_ceil(groups),
+                turns: 1,
                 system: flags.gsp_system_prompt_len,
                 question: flags.gsp_question_len,
                 output: flags.gsp_output_len,
@@ -149,6 +150,7 @@ impl<'a> Prompts<'a> {
                 ordered: true,
             },
             slowdown: 1.0,
+            rounds: 1,
             vocab: self.vocab,
             ids: true,
         };

@@ -16,7 +16,7 @@ use crate::bench::served::parts::Parts;
 use crate::bench::served::row::{self, Case, ServerSide};
 use crate::bench::served::run as served;
 use crate::bench::serving::body::FAKE_HOST;
-use crate::bench::serving::counters;
+use crate::bench::serving::{counters, process};
 use crate::error::{Error, Kind, Result};
 use crate::measure::date;
 use crate::measure::interrupt::Interrupt;
@@ -230,7 +230,9 @@ impl<'a> Sweep<'a> {
             let mean = prompts.iter().map(Vec::len).sum::<usize>() / prompts.len().max(1);
             let case = Case { input_len: mean, ..case };
             let before = counters::read(&self.target);
-            let watch = Watch::start();
+            let server = process::of(&self.target);
+            let used = || server.and_then(machine::process_seconds);
+            let (cpu, watch) = (used(), Watch::start());
             let measured = self.measure(&prompts, case.output_len);
             if let Err(error) = &measured
                 && error.kind == Kind::Interrupted
@@ -238,7 +240,9 @@ impl<'a> Sweep<'a> {
                 return Err(self.interrupt.error(&format!("{} rows written", self.rows.len())));
             }
             let f = measured?;
-            let machine = watch.finish();
+            let mut machine = watch.finish();
+            let cpu = cpu.zip(used()).map(|(before, after)| after - before);
+            machine.leave_out(cpu.unwrap_or(0.0));
             latencies.push(f.latency);
             if self.flags.static_vs_served {
                 self.timelines.push(self.timeline(f.latency));
@@ -254,7 +258,8 @@ impl<'a> Sweep<'a> {
                 acc_length: state["avg_spec_accept_length"].as_f64(),
                 cache_hit_rate: hits,
             };
-            let v = self.validity(case, &f, &latencies, &machine);
+            let known = cpu.is_some() || !self.target.is_local();
+            let v = self.validity(case, &f, &latencies, (&machine, known));
             let about = self.about(number);
             let row = row::row(&self.flags.run_name, case, &f, &server, &v, about);
             if let Some(file) = file {
@@ -293,7 +298,7 @@ impl<'a> Sweep<'a> {
         case: Case,
         f: &Figures,
         latencies: &[f64],
-        machine: &machine::Machine,
+        (machine, server_known): (&machine::Machine, bool),
     ) -> Validity {
         let mut v = Validity::default();
         let wanted = (case.batch_size * case.output_len) as u64;
@@ -315,7 +320,7 @@ impl<'a> Sweep<'a> {
         }
         v.push(spread);
         let [mut other, steal, clock] = validity::machine(machine);
-        if self.target.is_local() {
+        if !server_known {
             other.status = other.status.min(validity::Status::Warn);
             other.note.push_str("; the server under test is among them");
         }

@@ -11,7 +11,7 @@ use super::setup::Server;
 use crate::bench::load::arrivals::Arrivals;
 use crate::bench::serving::goodput::{self, From, Objectives};
 use crate::bench::serving::overlap;
-use crate::bench::serving::run;
+use crate::bench::serving::run::{self, Measured};
 use crate::bench::serving::search::{self, Found, Judgement, Search, Trial};
 use crate::error::{Error, Kind, Result};
 use crate::measure::interrupt::Interrupt;
@@ -20,8 +20,17 @@ use crate::measure::json::{JsonLines, optional};
 /// Beyond this shortfall over a whole trial the server has fallen behind.
 const FALLS_BEHIND: f64 = 0.15;
 
-/// Requests of one trial at most, unless --num-prompts asks for more.
+/// With so few requests in flight on average a lower rate helps no more.
+const IDLE: f64 = 0.1;
+
+/// Requests of one trial at most, unless --slo-trial-requests asks for more.
 const MOST_REQUESTS: f64 = 100_000.0;
+
+/// Requests one at a time, to see whether the objectives can be kept at all.
+const ALONE: (usize, usize) = (4, 1);
+
+/// The burst that tells where to begin: requests, and how many of them at once.
+const BURST: (usize, usize) = (32, 16);
 
 /// Searches, prints and writes.
 ///
@@ -37,14 +46,23 @@ pub fn find(
         .ok_or_else(|| Error::usage("--find-max-rate: needs --slo"))?;
     let codec = flags.codec()?;
     let mut failed = None;
-    let mut runs = 0u64;
+    // An objective that a request misses on an idle server is kept at no rate.
+    let alone = closed_loop(flags, server, codec.as_ref(), ALONE, interrupt)?;
+    let hopeless = !alone.outcome.records.iter().any(|r| goodput::good(r, &slo, From::Scheduled));
+    let start = match flags.slo_start_rate {
+        Some(rate) => rate,
+        None if hopeless => 0.0,
+        None => first_rate(&closed_loop(flags, server, codec.as_ref(), BURST, interrupt)?),
+    };
+    // What came before was run 0.
+    let mut runs = 1u64;
     let mut trial = |rate: f64, _: usize| {
         let seen = one(flags, server, codec.as_ref(), &slo, rate, runs, interrupt);
         runs += 1;
         match seen {
             Ok(_) if interrupt.asked() => None,
             Ok(trial) => {
-                let Trial { good, requests, saturated } = trial;
+                let Trial { good, requests, saturated, .. } = trial;
                 let behind = if saturated { ", the server fell behind" } else { "" };
                 out::note(format_args!("rate {rate:.3}: {good} of {requests} good{behind}"));
                 Some(trial)
@@ -55,14 +73,8 @@ pub fn find(
             }
         }
     };
-    let how = Search {
-        start: flags.slo_start_rate,
-        share: flags.slo_share,
-        precision: 0.05,
-        trials: 8,
-        rates: 24,
-    };
-    let found = search::search(&how, &mut trial);
+    let how = Search { start, share: flags.slo_share, precision: 0.05, trials: 8, rates: 24 };
+    let found = if hopeless { Found::default() } else { search::search(&how, &mut trial) };
     if let Some(error) = failed {
         return Err(error);
     }
@@ -84,6 +96,41 @@ pub fn find(
     }
 }
 
+/// Requests `requests` at a time `at_once`, each as soon as there is a place.
+fn closed_loop(
+    flags: &BenchServing,
+    server: &Server,
+    codec: Option<&TokenizerCodec>,
+    (requests, at_once): (usize, usize),
+    interrupt: &Interrupt,
+) -> Result<Measured> {
+    let vocab = flags.vocab(server, codec);
+    let few = BenchServing { num_prompts: requests, ..flags.clone() };
+    let mut rows = few.rows(0, vocab, codec)?;
+    rows.truncate(requests);
+    let mut plan = few.plan(server, rows, 0)?;
+    (plan.arrivals, plan.concurrency) = (Arrivals::Closed, Some(at_once));
+    let measured = run::run(&plan, interrupt, &AtomicUsize::new(0))?;
+    let records = &measured.outcome.records;
+    if interrupt.asked() {
+        return Err(interrupt.error("no rate was tried"));
+    }
+    if records.iter().any(|r| r.ok()) {
+        return Ok(measured);
+    }
+    let first = records.iter().find_map(|r| r.failure.clone());
+    let why = first.map_or(String::new(), |f| format!(": {}", f.detail));
+    Err(Error::new(Kind::Io, format!("--find-max-rate: no request succeeded{why}")))
+}
+
+/// Half the rate at which a burst is served: the search doubles or halves from there.
+fn first_rate(burst: &Measured) -> f64 {
+    let good = burst.outcome.records.iter().filter(|r| r.ok()).count();
+    let rate = good as f64 / (burst.outcome.wall_ns.max(1) as f64 * 1e-9);
+    out::note(format_args!("a burst of {} is served at {rate:.3} requests/s", BURST.0));
+    rate / 2.0
+}
+
 /// One open-loop trial at `rate`, judged from the scheduled time.
 fn one(
     flags: &BenchServing,
@@ -97,7 +144,8 @@ fn one(
     let vocab = flags.vocab(server, codec);
     // A queue needs time to grow: a short burst proves nothing of a rate.
     let lasting = (rate * flags.slo_trial_seconds).ceil().min(MOST_REQUESTS) as usize;
-    let longer = BenchServing { num_prompts: flags.num_prompts.max(lasting), ..flags.clone() };
+    let num_prompts = flags.slo_trial_requests.max(lasting);
+    let longer = BenchServing { num_prompts, ..flags.clone() };
     let rows = longer.rows(number, vocab, codec)?;
     let mut plan = flags.plan(server, rows, number)?;
     plan.arrivals = Arrivals::Rate { per_second: rate, burstiness: flags.burstiness };
@@ -105,7 +153,9 @@ fn one(
     let records = &measured.outcome.records;
     let good = records.iter().filter(|r| goodput::good(r, slo, From::Scheduled)).count();
     let saturated = overlap::shortfall(records).is_some_and(|x| x > FALLS_BEHIND);
-    Ok(Trial { requests: records.len(), good, saturated })
+    let busy: u64 = records.iter().map(|r| r.end.saturating_sub(r.sent)).sum();
+    let idle = (busy as f64) < IDLE * measured.outcome.wall_ns as f64;
+    Ok(Trial { requests: records.len(), good, saturated, idle })
 }
 
 fn row(flags: &BenchServing, slo: &Objectives, found: &Found, interrupted: bool) -> Value {
@@ -146,6 +196,6 @@ fn lines(slo: &Objectives, share: f64, found: &Found) -> Vec<String> {
         }
         (Some(low), None) => format!("{all}: at least {low:.3} requests/s; none tried broke"),
         (None, Some(high)) => format!("{all}: broken already at {high:.3} requests/s"),
-        (None, None) => format!("{all}: nothing was tried"),
+        (None, None) => format!("{all}: kept by no request, though sent one at a time"),
     }]
 }

@@ -221,7 +221,7 @@ fn about(flags: &BenchServing, server: &Server, number: u64, vocab: usize) -> Ma
         "burstiness": flags.burstiness.is_finite().then_some(flags.burstiness),
         "num_prompts": flags.num_prompts,
         "warmup_requests": flags.warmup_requests,
-        "client_threads": flags.client_threads,
+        "client_threads": flags.threads(),
     });
     match about {
         Value::Object(map) => map,
@@ -235,9 +235,10 @@ fn offered(plan: &Plan) -> Option<f64> {
         Arrivals::AtOnce | Arrivals::Closed => None,
         Arrivals::Rate { per_second, .. } => Some(*per_second),
         open => {
-            let times = crate::bench::load::arrivals::schedule(open, plan.rows.len(), plan.seed);
+            let n = plan.rows.iter().filter(|r| !r.follows).count();
+            let times = crate::bench::load::arrivals::schedule(open, n, plan.seed);
             let last = times.into_iter().flatten().max().filter(|t| *t > 0)?;
-            Some(plan.rows.len() as f64 / (last as f64 * 1e-9))
+            Some(n as f64 / (last as f64 * 1e-9))
         }
     }
 }
@@ -292,6 +293,7 @@ mod tests {
             "--ramp-up-strategy linear",
             "--ramp-up-strategy linear --request-rate 3",
             "--find-max-rate",
+            "--gsp-num-turns 2 --backend vllm",
             "--profile-prefill-url a --profile-decode-url b",
         ] {
             let error = flags(bad).check().unwrap_err();

@@ -38,7 +38,7 @@ with_data_flags! {
         the scheduled time stand beside them as *_from_schedule_ms. With --request-rate inf and \
         --max-concurrency a request's scheduled time is when its place became free. Prompts of \
         random data sets are token ids, so no tokenizer is needed. Not there: LoRA, images, \
-        embeddings, gRPC, routed experts, multi-turn replay, the backends trt, truss and gserver, \
+        embeddings, gRPC, routed experts, the backends trt, truss and gserver, \
         and the data sets mmmu, image, longbench_v2, speed-bench and agentic-trace. Exit codes: 0 \
         done, 1 failed, 2 usage, 4 not valid (--strict), 130 interrupted.")]
     pub struct BenchServing {
@@ -167,12 +167,16 @@ with_data_flags! {
         #[argh(option, arg_name = "X", default = "0.99", from_str_fn(super::values::share))]
         pub slo_share: f64,
 
-        /// rate that --find-max-rate begins with (default 1.0)
-        #[argh(option, arg_name = "X", default = "1.0", from_str_fn(positive))]
-        pub slo_start_rate: f64,
+        /// rate that --find-max-rate begins with (default: half of what a short burst is served at)
+        #[argh(option, arg_name = "X", from_str_fn(positive))]
+        pub slo_start_rate: Option<f64>,
 
-        /// seconds of arrivals in a trial of --find-max-rate at least; --num-prompts is the fewest
-        /// requests (default 10.0)
+        /// requests in a trial of --find-max-rate at least; --num-prompts has no part in it
+        /// (default 30)
+        #[argh(option, arg_name = "N", default = "30", from_str_fn(whole::<1, 100_000>))]
+        pub slo_trial_requests: usize,
+
+        /// seconds of arrivals in a trial of --find-max-rate at least (default 10.0)
         #[argh(option, arg_name = "SECONDS", default = "10.0", from_str_fn(positive))]
         pub slo_trial_seconds: f64,
 
@@ -232,6 +236,11 @@ with_data_flags! {
         /// the transfer backend "fake"
         #[argh(switch)]
         pub fake_prefill: bool,
+
+        /// requests of each conversation of generated-shared-prefix, each sent when the one before
+        /// it is answered, with all that was said (default 1)
+        #[argh(option, arg_name = "N", default = "1", from_str_fn(whole::<1, 1000>))]
+        pub gsp_num_turns: usize,
 
         /// send the group of generated-shared-prefix as header X-SMG-Routing-Key
         #[argh(switch)]
@@ -316,6 +325,10 @@ with_data_flags! {
         /// changes nothing: this client is native code anyway
         #[argh(switch)]
         pub rust_client: bool,
+
+        /// the same as --client-threads (default: what that says)
+        #[argh(option, arg_name = "N", from_str_fn(whole::<1, 256>))]
+        pub rust_worker_threads: Option<usize>,
 
         /// adapters (LoRA); not available in this build
         #[argh(option, arg_name = "NAME")]

@@ -81,6 +81,12 @@ impl BenchServing {
                 return Err(Error::usage(error));
             }
         }
+        let needs_ids = self.backend.api() == Api::Completions && !self.text_prompts;
+        if self.gsp_num_turns > 1 && needs_ids {
+            let error = "--gsp-num-turns: this API's answers hold no token ids to go on from; \
+                give --text-prompts and --tokenizer, or --backend pacer, sglang or one with chat";
+            return Err(Error::usage(error));
+        }
         if self.find_max_rate && self.slo.is_empty() {
             return Err(Error::usage("--find-max-rate: needs --slo, such as --slo ttft:200"));
         }
@@ -111,13 +117,17 @@ impl BenchServing {
     }
 
     /// Asks the server who it is.
-    pub fn meet(&self, target: Target) -> Server {
+    pub fn meet(&self, mut target: Target) -> Server {
         let models = plain::get_json(&target, "/v1/models").unwrap_or(Value::Null);
         let first = &models["data"][0];
         let named = self.served_model_name.clone().or(self.model.clone());
         let model = named.or(first["id"].as_str().map(str::to_string));
         let about = plain::get_json(&target, "/model_info").unwrap_or(Value::Null);
         let info = plain::get_json(&target, "/server_info").unwrap_or(Value::Null);
+        if info["server"] == "pacer" {
+            // It then tells when it did what on the way to each first token.
+            target.headers.push("X-Pacer-Timing: 1".into());
+        }
         let sizes = [&about["vocab_size"], &info["vocab_size"], &first["meta"]["n_vocab"]];
         let vocab = sizes.iter().find_map(|v| v.as_u64()).map(|n| n as usize);
         Server { target, model: model.unwrap_or_else(|| "default".into()), info: few(&info), vocab }
@@ -132,7 +142,9 @@ impl BenchServing {
         let api = self.backend.api();
         let as_ids = self.tokenize_prompt && api != Api::Chat;
         let ids = api != Api::Chat && !self.text_prompts;
-        let mut rows = self.data(as_ids).rows(run, vocab, ids, codec)?;
+        let mut data = self.data(as_ids);
+        data.shape.turns = self.gsp_num_turns;
+        let mut rows = data.rows(run, vocab, ids, codec)?;
         if !self.gsp_send_routing_key {
             rows.iter_mut().for_each(|r| r.routing_key = None);
         }
@@ -142,6 +154,11 @@ impl BenchServing {
     pub fn vocab(&self, server: &Server, codec: Option<&TokenizerCodec>) -> usize {
         let known = self.vocab_size.or(codec.map(TokenizerCodec::vocab)).or(server.vocab);
         known.unwrap_or(SAFE_VOCAB)
+    }
+
+    /// Threads of the client.
+    pub fn threads(&self) -> usize {
+        self.rust_worker_threads.unwrap_or(self.client_threads)
     }
 
     fn timed(&self) -> bool {
@@ -205,7 +222,7 @@ impl BenchServing {
             concurrency: self.max_concurrency,
             timeout: Duration::from_secs_f64(self.request_timeout.min(1e9)),
             keep_text: self.output_details || self.print_requests,
-            threads: self.client_threads,
+            threads: self.threads(),
             warmup: if run == 0 { self.warmup_requests } else { 0 },
             flush: self.flush_cache.then(|| self.backend.flush_path(self.flush_cache_timeout)),
             flush_timeout: Duration::from_secs(self.flush_cache_timeout as u64),

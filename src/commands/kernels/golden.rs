@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::super::{Run, out};
 use super::check::On;
-use crate::bench::golden::{self, Found};
+use crate::bench::golden::{self, Checks, Found};
 use crate::choice;
 use crate::device::Device;
 use crate::device::gpu::driver::Driver;
@@ -69,7 +69,7 @@ impl Run for Golden {
         };
         let mut failed = 0;
         for folder in &self.folders {
-            let result = golden::check(folder, name, &open);
+            let result = golden::check(folder, name, Checks::default(), &open);
             failed += usize::from(result.is_err());
             self.tell(driver.kind(), folder, &result)?;
         }

@@ -1,4 +1,4 @@
-//! `pacer kernels list`: the GPU kernels in this binary.
+//! `pacer kernels list`: the GPU kernels in this binary, or those that a model would be served by.
 
 use argh::{ArgsInfo, FromArgs};
 use pacer_emulator::card::{CARDS, Card};
@@ -6,7 +6,12 @@ use pacer_emulator::timemodel::{BlockNeeds, Occupancy, occupancy};
 use serde_json::json;
 
 use super::super::{Run, out};
+use crate::device::gpu::choose::record::{self, Chosen};
+use crate::device::gpu::choose::{Card as Chooser, Half};
+use crate::device::gpu::layout::Layout;
 use crate::device::gpu::registry::{self, Kernel, Module};
+use crate::engine::model::Model;
+use crate::engine::options::{LoadFormat, ModelOptions};
 use crate::error::{Error, Result};
 
 /// Lists the GPU kernels in this binary: registers and shared memory as ptxas reports them, and
@@ -18,15 +23,28 @@ pub struct List {
     #[argh(option, arg_name = "NAME")]
     pub kernel: Option<String>,
 
-    /// one JSON object a kernel instead of a table
+    /// one JSON object a line instead of a table
     #[argh(switch)]
     pub json: bool,
+
+    /// show which of them serve this model's products and attention on each card, by rows of a
+    /// step; a folder with config.json is enough (default: list all kernels)
+    #[argh(option, arg_name = "PATH")]
+    pub model_path: Option<String>,
+
+    /// most rows of a step that --model-path is shown for (default 8192)
+    #[argh(option, arg_name = "N", default = "8192",
+        from_str_fn(crate::commands::values::whole::<1, { 1 << 20 }>))]
+    pub rows: usize,
 }
 
 impl Run for List {
     const NAME: &'static str = "kernels list";
 
     fn run(self) -> Result<()> {
+        if let Some(path) = &self.model_path {
+            return self.chosen(path);
+        }
         let wanted = |k: &Kernel| self.kernel.as_ref().is_none_or(|n| k.symbol.contains(n));
         let kernels: Vec<_> = registry::kernels().filter(|(_, k)| wanted(k)).collect();
         if kernels.is_empty() {
@@ -47,6 +65,51 @@ impl Run for List {
 }
 
 impl List {
+    /// What the chooser picks for the model, card by card.
+    fn chosen(&self, path: &str) -> Result<()> {
+        let open = |format| {
+            Model::open(&ModelOptions {
+                path: Some(path.to_owned()),
+                format,
+                ..ModelOptions::default()
+            })
+        };
+        // Kernels depend on shapes, and on the blocks of a GGUF file: on shapes without weights.
+        let model = open(LoadFormat::Auto).or_else(|_| open(LoadFormat::Dummy))?;
+        let layout = Layout::new(&model.plan, &model.weights, true);
+        let exact = Chooser { wgmma_is_exact: true, ..Chooser::H100 };
+        let cards = [
+            ("A100 80GB SXM", Chooser::A100),
+            ("H100 SXM, wgmma gives the bits of mma.sync", exact),
+            ("H100 SXM, it does not", Chooser::H100),
+        ];
+        for (name, card) in cards {
+            let chosen = record::record(&model.plan, &layout, &card, Half::Bf16, self.rows)?;
+            if !self.json {
+                out::line(format!("{name}, steps of up to {} rows:", self.rows))?;
+            }
+            let shown = |c: &&Chosen| {
+                let of = |n: &String| c.kernels.iter().any(|(_, kernel)| kernel.contains(n));
+                self.kernel.as_ref().is_none_or(of)
+            };
+            for one in chosen.iter().filter(shown) {
+                let kernels = one.kernels.iter();
+                let kernels = kernels.map(|(rows, k)| json!({ "from_rows": rows, "kernel": k }));
+                out::line(match self.json {
+                    false => format!("  {one}"),
+                    true => json!({
+                        "card": name,
+                        "scope": one.scope,
+                        "size": one.size,
+                        "kernels": kernels.collect::<Vec<_>>(),
+                    })
+                    .to_string(),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     fn tell(&self, module: &Module, kernel: &Kernel) -> Result<()> {
         let fills: Vec<(&Card, Occupancy)> = CARDS
             .iter()

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::cost::Storage;
 use crate::model::plan::{Rows, View};
 use crate::profile::recorder::{Event, Recorder};
+use crate::profile::stack;
 use crate::types::Dtype;
 
 /// A model on the CPU.
@@ -102,6 +103,7 @@ impl Loaded for CpuLoaded {
         self.logit_rows = batch.logit_rows.len();
         let step = recorder.step;
         let mut run = Run { model: &self.model, state: &mut self.state, batch };
+        let asking = stack::asking(recorder.wants.stacks);
         let mut start = recorder.now();
         for planned in &self.model.steps {
             if let Some(ranges) = &mut recorder.ranges {
@@ -113,6 +115,8 @@ impl Loaded for CpuLoaded {
                 run.step(*planned);
             }
             let end = recorder.now();
+            let (Step::One(first) | Step::AddNorm(first)) = *planned;
+            recorder.stack(first, start);
             match *planned {
                 Step::One(index) => recorder.record(Event::Op, index as u32, step, start, end),
                 // The pair's time stands at its first op; the second has none of its own.
@@ -121,7 +125,8 @@ impl Loaded for CpuLoaded {
                     recorder.record(Event::Op, index as u32 + 1, step, end, end);
                 }
             }
-            start = end;
+            // What taking a stack takes is nobody's.
+            start = if asking.is_some() { recorder.now() } else { end };
         }
         if let Some(ranges) = &mut recorder.ranges {
             ranges.ops_end();

@@ -9,13 +9,14 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::affinity::stay_on;
 use crate::error::{Error, Result};
+use crate::profile::stack;
 
 /// A loop body: called once on each thread with `(thread, threads)`.
 pub type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
@@ -59,6 +60,63 @@ struct Shared {
     /// The first panic of the current run.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     spin: Duration,
+    /// What each thread has yet to do of a [`Pool::spread`].
+    spans: Box<[Span]>,
+    /// What each thread asks memory for while it waits.
+    ahead: Box<[Ahead]>,
+}
+
+/// Bytes that a thread will read after the next wait.
+#[derive(Default)]
+#[repr(align(128))]
+struct Ahead {
+    start: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Ahead {
+    /// Addresses of their cache lines; after this there are none.
+    fn take(&self) -> impl Iterator<Item = usize> {
+        let bytes = self.bytes.swap(0, Ordering::Relaxed);
+        let start = self.start.load(Ordering::Relaxed);
+        (start..start + bytes).step_by(64)
+    }
+}
+
+/// Asks for the cache line at `address`, which need not be memory, in the second-level cache.
+#[inline(always)]
+fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching reads nothing; every x86-64 CPU has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(std::ptr::without_provenance(address));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Items `first .. end` that nobody has taken yet: `first` in the low half, `end` in the high.
+/// A cache line of its own, or two, as they are fetched in pairs.
+#[derive(Default)]
+#[repr(align(128))]
+struct Span(AtomicU64);
+
+impl Span {
+    /// To be called while no one takes.
+    fn set(&self, items: Range<usize>) {
+        self.0.store(items.start as u64 | (items.end as u64) << 32, Ordering::Relaxed);
+    }
+
+    /// Its thread goes from the front, others from the back.
+    fn take(&self, front: bool) -> Option<usize> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |span| {
+            let (first, end) = (span as u32, (span >> 32) as u32);
+            (first < end).then(|| if front { span + 1 } else { span - (1 << 32) })
+        });
+        let span = taken.ok()?;
+        Some(if front { span as u32 as usize } else { (span >> 32) as usize - 1 })
+    }
 }
 
 // SAFETY: `job` is written only by the caller of `run` while `pending` is 0 and read by workers
@@ -95,6 +153,8 @@ impl Pool {
             wake: Condvar::new(),
             panic: Mutex::new(None),
             spin,
+            spans: (0..threads).map(|_| Span::default()).collect(),
+            ahead: (0..threads).map(|_| Ahead::default()).collect(),
         });
         let (running, first_cpu) = (Mutex::new(()), cpus.first().copied());
         let mut pool = Pool { shared, workers: Vec::new(), running, first_cpu };
@@ -123,13 +183,18 @@ impl Pool {
     /// # Panics
     /// With the first panic of `body`, after every thread has finished.
     pub fn run(&self, body: &Body<'_>) {
+        stack::here();
         if self.workers.is_empty() || INSIDE.get() {
             return body(0, 1);
         }
+        self.run_held(lock(&self.running), body);
+    }
+
+    /// [`Pool::run`] by the holder of `running`, outside of a run.
+    fn run_held(&self, one_run: MutexGuard<'_, ()>, body: &Body<'_>) {
         if let Some(cpu) = self.first_cpu.filter(|_| !BOUND.replace(true)) {
             stay_on(cpu);
         }
-        let one_run = lock(&self.running);
         // SAFETY: only the lifetime changes. Workers use the pointer before they decrement
         // `pending`, and this function does not return or unwind before `pending` is 0.
         let job: *const Body<'static> =
@@ -140,7 +205,7 @@ impl Pool {
         self.shared.epoch.fetch_add(1, Ordering::SeqCst);
         self.shared.wake_sleepers();
         self.shared.call(body, 0, self.threads());
-        self.shared.wait(|s| s.pending.load(Ordering::SeqCst) == 0);
+        self.shared.wait(0, |s| s.pending.load(Ordering::SeqCst) == 0);
         let panic = lock(&self.shared.panic).take();
         if let Some(payload) = panic {
             drop(one_run);
@@ -177,6 +242,39 @@ impl Pool {
             }
         });
     }
+
+    /// Says what `thread` will read after the run that comes: while it waits for others and for
+    /// the run after that, memory would be idle.
+    pub fn expect(&self, thread: usize, bytes: &[u8]) {
+        let ahead = &self.shared.ahead[thread];
+        ahead.start.store(bytes.as_ptr().addr(), Ordering::Relaxed);
+        ahead.bytes.store(bytes.len(), Ordering::Relaxed);
+    }
+
+    /// Calls `body(thread, item)` for every item once. Each thread walks its own share of
+    /// neighbouring items, the same share whenever there are as many, so that it reads memory
+    /// front to back and finds what it wrote; done with it, it takes from the ends of others'.
+    ///
+    /// # Panics
+    /// As [`Pool::run`].
+    pub fn spread(&self, items: usize, body: &(dyn Fn(usize, usize) + Sync)) {
+        let threads = self.threads();
+        if threads == 1 || items <= 1 || items > u32::MAX as usize || INSIDE.get() {
+            return (0..items).for_each(|item| body(0, item));
+        }
+        let one_run = lock(&self.running);
+        for (t, span) in self.shared.spans.iter().enumerate() {
+            span.set(items * t / threads..items * (t + 1) / threads);
+        }
+        self.run_held(one_run, &|thread, _| {
+            for other in 0..threads {
+                let span = &self.shared.spans[(thread + other) % threads];
+                while let Some(item) = span.take(other == 0) {
+                    body(thread, item);
+                }
+            }
+        });
+    }
 }
 
 impl Drop for Pool {
@@ -196,7 +294,7 @@ impl Shared {
     fn work(&self, thread: usize, threads: usize) {
         let mut seen = 0;
         loop {
-            self.wait(|s| s.epoch.load(Ordering::SeqCst) != seen);
+            self.wait(thread, |s| s.epoch.load(Ordering::SeqCst) != seen);
             seen = seen.wrapping_add(1);
             if self.stop.load(Ordering::SeqCst) {
                 return;
@@ -222,15 +320,17 @@ impl Shared {
         }
     }
 
-    /// Spins, then yields, until `ready`; then sleeps until it is.
-    fn wait(&self, ready: impl Fn(&Shared) -> bool) {
+    /// Spins, then yields, until `ready`; then sleeps until it is. Spinning thread `thread` asks
+    /// for what it will read.
+    fn wait(&self, thread: usize, ready: impl Fn(&Shared) -> bool) {
         let start = Instant::now();
+        let mut ahead = self.ahead[thread].take();
         loop {
             for _ in 0..64 {
                 if ready(self) {
                     return;
                 }
-                std::hint::spin_loop();
+                ahead.next().map_or_else(std::hint::spin_loop, prefetch);
             }
             let waited = start.elapsed();
             if waited >= self.spin {
@@ -308,6 +408,25 @@ mod tests {
                 });
             });
             assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1));
+        }
+    }
+
+    #[test]
+    fn spread_covers_every_item_once_and_keeps_neighbours_together() {
+        let pool = Pool::new(2).unwrap();
+        for items in [0, 1, 2, 7, 1000] {
+            let seen: Vec<AtomicU32> = (0..items).map(|_| AtomicU32::new(0)).collect();
+            let last: Vec<AtomicU32> = (0..2).map(|_| AtomicU32::new(0)).collect();
+            let turns = AtomicU32::new(0);
+            pool.spread(items, &|thread, item| {
+                seen[item].fetch_add(1, Ordering::Relaxed);
+                let before = last[thread].swap(item as u32, Ordering::Relaxed);
+                let next = item as u32 == before + 1 || item as u32 + 1 == before;
+                turns.fetch_add(u32::from(!next), Ordering::Relaxed);
+            });
+            assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1));
+            // A thread's own share, and what it took of the other's.
+            assert!(turns.into_inner() <= 4, "{items} items");
         }
     }
 

@@ -12,6 +12,9 @@ use super::simd::Isa;
 use crate::device::Batch;
 use crate::model::plan::{Activation, Op, Rows, VectorId, View};
 
+/// Up to this many rows a product waits for memory more than for the arithmetic.
+const FEW_ROWS: usize = 4;
+
 /// A step in progress. The plan was validated and the batch checked, so that no index below can
 /// be out of range.
 pub struct Run<'a> {
@@ -141,6 +144,9 @@ impl Run<'_> {
         }
         let mut data = self.take(out);
         let model = self.model;
+        if rows <= FEW_ROWS {
+            model.expect_after(matrix);
+        }
         let bias = bias.map(|id| model.vectors[id].as_slice());
         let source = &self.state.buffers[x.buffer][from.start..];
         let target = &mut data[to.start..];

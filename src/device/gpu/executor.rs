@@ -12,16 +12,17 @@ use super::launch::{Launchable, Step};
 use super::layout::Layout;
 use super::memory::Memory;
 use super::ops::Prepared;
-use super::sample::{Sampler, TOP};
+use super::sample::{MOST, Sampler};
 use super::trace::{self, Node, Queued, StepTrace, Tracer};
 use crate::device::check::check_batch;
-use crate::device::sampling::{Sampled, Sampling};
+use crate::device::sampling::{Most, Sampled, Sampling, Wanted};
 use crate::device::{Batch, Limits, Loaded, MemoryUse};
 use crate::error::{Error, Result};
-use crate::model::cost::Storage;
+use crate::model::cost::{StepShape, Storage};
 use crate::model::plan::{Plan, View};
 use crate::profile::gpu::{self, GpuTrace};
 use crate::profile::recorder::{Event, Ranges, Recorder};
+use crate::profile::stack;
 use crate::types::Dtype;
 
 /// Copies one page to another in every layer.
@@ -48,8 +49,9 @@ pub struct Parts {
     pub layout: Layout,
     /// What a user should know of how the model was loaded.
     pub notes: Vec<String>,
-    /// What choices were made for.
+    /// What choices were made for, and what they were.
     pub card: Card,
+    pub choices: Vec<String>,
 }
 
 /// A model on a GPU. Fields are dropped in order: graphs and kernels before the memory they use.
@@ -133,13 +135,6 @@ impl GpuLoaded {
         self.graphs.list.first().map_or(0, |c| c.nodes.len())
     }
 
-    /// Bytes that a step of `sequences` one-token sequences, each `deep` tokens long, moves at
-    /// least, by op of the plan.
-    pub fn decode_traffic(&self, sequences: usize, deep: usize) -> Vec<(usize, u64)> {
-        let counts = graphs::counts(sequences, deep);
-        self.parts.ops.iter().map(|p| (p.first, p.op.traffic(&counts))).collect()
-    }
-
     /// Row `row` of a view as the last step left it: for checking one op against another device.
     ///
     /// # Errors
@@ -183,7 +178,7 @@ impl GpuLoaded {
         let (parts, driver, stream) = (&self.parts, &*self.driver, self.stream);
         let sampling = sampling.zip(parts.sampler.as_ref());
         if let Some((wanted, sampler)) = sampling {
-            sampler.send(driver, stream, wanted.rows)?;
+            sampler.send(driver, stream, wanted)?;
         }
         let counts = parts.inputs.send(driver, stream, batch, pad, trace.as_deref_mut())?;
         match graph {
@@ -206,23 +201,14 @@ impl GpuLoaded {
                 launch_all(parts, Step { trace, ..Step::new(driver, stream, counts) }, ranges)?;
             }
         }
-        let rows = batch.logit_rows.len();
-        let bytes = rows * parts.plan.vocab_size * 4;
-        match sampling {
-            Some((wanted, sampler)) => {
-                let op = gpu::SAMPLING as usize;
-                let mut step = Step { op, trace, ..Step::new(driver, stream, counts) };
-                sampler.launch(&mut step, rows, wanted.top)?;
-            }
-            None if bytes > 0 => {
-                let what = Queued::Copy { bytes: bytes as u64, to_host: true };
-                trace::around(trace, stream, gpu::OUTPUT, what, &mut || {
-                    driver.download_async(parts.logits, 0, parts.logits_at, bytes, stream)
-                })?;
-            }
-            None => {}
+        let op = gpu::SAMPLING as usize;
+        let mut step = Step { op, trace, ..Step::new(driver, stream, counts) };
+        if let Some((wanted, sampler)) = sampling {
+            sampler.launch(&mut step, wanted)?;
         }
-        Ok(())
+        let wanted =
+            |row: usize| sampling.is_none_or(|(s, _)| s.rows[row].wanted == Wanted::Logits);
+        bring(parts, &mut step, batch.logit_rows.len(), &wanted)
     }
 
     /// A checked step, waited for.
@@ -234,20 +220,47 @@ impl GpuLoaded {
     ) -> Result<()> {
         let begin = recorder.now();
         check_batch(batch, &self.parts.limits, self.parts.plan.vocab_size)?;
-        self.logit_rows = if sampling.is_some() { 0 } else { batch.logit_rows.len() };
+        self.logit_rows = sampling.map_or(batch.logit_rows.len(), Sampling::logits);
         self.steps = recorder.step as u32;
         let mut trace = self.tracer.step(recorder);
+        let asking = stack::asking(recorder.wants.stacks);
         let launched = self.run(batch, sampling, trace.as_mut(), &mut recorder.ranges);
         // Waited for even after a refusal: the next step writes what this one's copy reads.
         self.driver.synchronize(self.stream)?;
         if let Some(trace) = trace {
             trace.finish();
         }
+        recorder.stacks(&stack::launches(), begin);
+        drop(asking);
         launched?;
         let step = recorder.step;
         recorder.record(Event::Step, step as u32, batch.tokens.len() as u64, begin, recorder.now());
         Ok(())
     }
+}
+
+/// Queues the copy of the wanted ones of `rows` rows of logits to the host, one behind the other.
+fn bring(
+    parts: &Parts,
+    step: &mut Step<'_>,
+    rows: usize,
+    wanted: &dyn Fn(usize) -> bool,
+) -> Result<()> {
+    let size = parts.plan.vocab_size * 4;
+    let (mut row, mut to) = (0, 0);
+    while row < rows {
+        let end = (row..rows).find(|r| !wanted(*r)).unwrap_or(rows);
+        let (from, bytes) = (parts.logits_at + (row * size) as u64, (end - row) * size);
+        if bytes > 0 {
+            let (driver, stream) = (step.driver, step.stream);
+            let what = Queued::Copy { bytes: bytes as u64, to_host: true };
+            trace::around(step.trace.as_deref_mut(), stream, gpu::OUTPUT, what, &mut || {
+                driver.download_async(parts.logits, to, from, bytes, stream)
+            })?;
+        }
+        (row, to) = (end.max(row + 1), to + bytes);
+    }
+    Ok(())
 }
 
 /// Queues every kernel of a step.
@@ -285,8 +298,8 @@ impl Loaded for GpuLoaded {
         self.whole(batch, None, recorder)
     }
 
-    fn samples(&self) -> Option<usize> {
-        self.parts.sampler.as_ref().map(|_| TOP)
+    fn samples(&self) -> Option<Most> {
+        self.parts.sampler.as_ref().map(|_| MOST)
     }
 
     fn step_sampled(
@@ -303,7 +316,7 @@ impl Loaded for GpuLoaded {
         }
         self.whole(batch, Some(sampling), recorder)?;
         if let Some(sampler) = &self.parts.sampler {
-            sampler.read(rows, sampling.top, out);
+            sampler.read(sampling, out);
         }
         Ok(())
     }
@@ -358,6 +371,15 @@ impl Loaded for GpuLoaded {
     fn gpu_trace(&self) -> Option<Arc<dyn GpuTrace>> {
         let tracer: Arc<Tracer> = Arc::clone(&self.tracer);
         Some(tracer)
+    }
+
+    fn declared(&self, shape: &StepShape) -> Vec<(usize, u64)> {
+        let counts = Counts::of(shape);
+        self.parts.ops.iter().map(|p| (p.first, p.op.traffic(&counts))).collect()
+    }
+
+    fn choices(&self) -> &[String] {
+        &self.parts.choices
     }
 
     fn weight_dtype(&self) -> Dtype {

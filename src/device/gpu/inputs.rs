@@ -9,6 +9,7 @@ use super::memory::{Memory, Purpose};
 use super::trace::{self, Queued, StepTrace};
 use crate::device::{Batch, Limits, Span};
 use crate::error::Result;
+use crate::model::cost::StepShape;
 use crate::profile::gpu::INPUT;
 
 /// How many of each a step has; grids follow from them.
@@ -27,6 +28,23 @@ pub struct Counts {
     pub longest: u32,
     /// Tokens of all sequences.
     pub cached: u64,
+}
+
+impl Counts {
+    /// Those that say how much a step of this shape moves; which kernel serves a span is not in
+    /// them.
+    pub fn of(shape: &StepShape) -> Counts {
+        let sequences = &shape.sequences;
+        let spans = sequences.len() as u32;
+        Counts {
+            tokens: shape.tokens() as u32,
+            logits: shape.logit_rows as u32,
+            spans,
+            longest: sequences.iter().map(|s| s.1).max().unwrap_or(0) as u32,
+            cached: sequences.iter().map(|(past, new)| (past + new) as u64).sum(),
+            ..Counts::default()
+        }
+    }
 }
 
 /// Where things lie in the block, bytes from its start.

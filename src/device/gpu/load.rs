@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::GpuOptions;
 use super::choose::attention::Heads;
-use super::choose::{Card, Half};
+use super::choose::{Card, Half, record};
 use super::driver::{DevicePtr, Driver, Stream};
 use super::exact::{self, Exact};
 use super::executor::{GpuLoaded, Parts};
@@ -77,7 +77,8 @@ pub fn load(
     let rows = limits.logit_rows.max(1);
     let logits = memory.pinned(rows * plan.vocab_size * 4)?;
     let logits_at = buffers[plan.logits.buffer];
-    let sampler = Sampler::new(&mut kernels, &mut memory, logits_at, rows, plan.vocab_size)?;
+    let sampler = Sampler::new(&mut kernels, &mut memory, logits_at, limits, plan.vocab_size)?;
+    let chosen = record::record(plan, &layout, &card, half, limits.step_tokens)?;
     let parts = Parts {
         plan: plan.clone(),
         limits: *limits,
@@ -94,6 +95,7 @@ pub fn load(
         layout,
         notes,
         card,
+        choices: chosen.iter().map(ToString::to_string).collect(),
     };
     captured(driver, options, memory, parts)
 }

@@ -16,6 +16,7 @@ use crate::profile::cupti::api::places;
 use crate::profile::describe::Ceiling;
 use crate::profile::gpu::{GpuTrace, Owner, Taken, Times};
 use crate::profile::recorder::Recorder;
+use crate::profile::stack;
 
 /// A kernel node of a captured graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,7 @@ impl Tracer {
 
     /// The account of the step that begins, if a capture wants it.
     pub fn step(&self, recorder: &Recorder) -> Option<StepTrace> {
-        if !recorder.gpu {
+        if !recorder.wants.gpu {
             return None;
         }
         let step = recorder.step as u32;
@@ -214,6 +215,7 @@ pub fn around(
     what: Queued<'_>,
     queue: &mut dyn FnMut() -> DriverResult<()>,
 ) -> DriverResult<()> {
+    stack::launch(owner);
     match trace {
         None => queue(),
         Some(trace) => trace.around(stream, owner, what, queue),

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::output::{Heading, Output};
+use super::pace::Pace;
+use super::writer::{FORMATTING, step_aside};
 use super::{Answer, Reply, Shared, Source, lock, time_id};
 use crate::error::{Error, Kind, Result};
 use crate::profile::clock::{self, Base};
@@ -18,6 +20,7 @@ pub fn spawn(shared: &Arc<Shared>, request: &ProfileRequest, seconds: f64, reply
     let (inner, request) = (Arc::clone(shared), request.clone());
     let now = clock::now_ns();
     let work = move || {
+        step_aside(FORMATTING);
         let answer = write(&inner, &request, seconds, now);
         inner.dumping.store(false, Ordering::Release);
         reply(answer.unwrap_or_else(|e| Answer::failed(&e)));
@@ -29,7 +32,7 @@ pub fn spawn(shared: &Arc<Shared>, request: &ProfileRequest, seconds: f64, reply
     }
 }
 
-fn write(shared: &Shared, request: &ProfileRequest, seconds: f64, now: u64) -> Result<Answer> {
+fn write(shared: &Arc<Shared>, request: &ProfileRequest, seconds: f64, now: u64) -> Result<Answer> {
     if !(seconds > 0.0 && seconds <= 86_400.0) {
         return Err(Error::new(Kind::Usage, "last_s: expected seconds above 0 and up to 86400"));
     }
@@ -60,12 +63,12 @@ fn write(shared: &Shared, request: &ProfileRequest, seconds: f64, now: u64) -> R
             let shown = record.start_ns >= from && record.start_ns <= now;
             begun |= shown && record.event == Event::Batch;
             if shown && begun {
-                output.push(source, &record)?;
+                output.push(&record)?;
             }
         }
         output.source_lost += cursor.lost;
     }
-    let finished = output.finish(&options.label)?;
+    let finished = output.finish(&options.label, &mut Pace::behind(shared))?;
     Ok(Answer::new(
         200,
         json!({

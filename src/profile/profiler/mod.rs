@@ -6,6 +6,11 @@
 
 mod dump;
 mod output;
+mod pace;
+mod pulse;
+mod slow;
+mod spool;
+pub mod steps;
 mod writer;
 
 use std::path::PathBuf;
@@ -15,6 +20,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use self::pulse::Pulse;
 use super::clock;
 use super::control::{Captured, Control, Phase, Status, Stop};
 use super::describe::{Ceiling, Describe};
@@ -22,7 +28,7 @@ use super::folder::Folder;
 use super::gpu::Session;
 use super::paths::{Roots, check_name};
 use super::record::Stage;
-use super::recorder::{Recorder, StepHook};
+use super::recorder::{Recorder, StepHook, Wants};
 use super::request::ProfileRequest;
 use super::ring::Ring;
 use super::trace::names::Ranks;
@@ -84,8 +90,13 @@ struct Shared {
     dumping: AtomicBool,
     /// Where `cuProfilerStart` and `cuProfilerStop` stand for this capture.
     nvidia: AtomicU8,
-    /// Whether a capture wants to know what the GPU does.
+    /// Whether a capture wants to know what the GPU does, and from where ops are launched.
     gpu: AtomicBool,
+    stacks: AtomicBool,
+    /// What the engine does, for those who give way to it.
+    pulse: Pulse,
+    /// Steps that take longer are saved.
+    slow: slow::Watch,
 }
 
 const NVIDIA_OFF: u8 = 0;
@@ -159,6 +170,9 @@ impl Profiler {
             dumping: AtomicBool::new(false),
             nvidia: AtomicU8::new(NVIDIA_OFF),
             gpu: AtomicBool::new(false),
+            stacks: AtomicBool::new(false),
+            pulse: Pulse::default(),
+            slow: slow::Watch::default(),
         };
         Ok(Profiler { shared: Arc::new(shared) })
     }
@@ -230,6 +244,7 @@ impl Profiler {
             rest.id.clone_from(&id);
             rest.last = None;
             shared.gpu.store(session.is_some(), Ordering::Release);
+            shared.stacks.store(request.with_stack, Ordering::Release);
             rest.session.clone_from(&session);
         }
         if request.activities.cuda_profiler {
@@ -428,12 +443,16 @@ fn captured(files: &[Captured]) -> Value {
 }
 
 impl StepHook for Shared {
-    fn step_begins(&self, stage: Stage, begun_ns: u64) -> bool {
+    fn step_begins(&self, stage: Stage, begun_ns: u64) -> Wants {
+        self.pulse.begins(begun_ns);
         let captured = lock(&self.control).step_begins(stage, begun_ns);
         if captured && self.nvidia.load(Ordering::Acquire) == NVIDIA_WANTED {
             self.nvidia(NVIDIA_WANTED, NVIDIA_ON);
         }
-        captured && self.gpu.load(Ordering::Acquire)
+        Wants {
+            gpu: captured && self.gpu.load(Ordering::Acquire),
+            stacks: captured && self.stacks.load(Ordering::Acquire),
+        }
     }
 
     fn step_ends(&self, now_ns: u64) {
@@ -442,6 +461,7 @@ impl StepHook for Shared {
             self.nvidia(NVIDIA_ON, NVIDIA_OFF);
             self.work.notify_all();
         }
+        self.slow.step_ended(self.pulse.ends(), now_ns);
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Source;
+use super::pace::Pace;
+use super::spool::{Entry, Spool};
 use crate::error::Result;
 use crate::profile::clock::Base;
 use crate::profile::folder::Folder;
@@ -15,13 +16,14 @@ use crate::profile::trace::names::TRACE;
 use crate::profile::trace::rows::{Rows, Setting};
 use crate::profile::trace::sink::Sink;
 
-/// A file being written.
+/// A file that is recorded for, and then written.
 pub struct Output {
     folder: Arc<Folder>,
     stem: String,
     sink: Sink,
     rows: Rows,
     text: String,
+    spool: Spool,
     pub records: u64,
     pub source_lost: u64,
     /// Records that the GPU dropped, and such of kinds that are not read.
@@ -37,7 +39,10 @@ pub struct Finished {
     pub table: String,
     pub steps: Vec<u64>,
     pub lost: u64,
+    /// Text left out because the file had reached its cap, bytes.
     pub left_out: u64,
+    /// Records that were not kept because there were as many as the cap allows.
+    pub unkept: u64,
 }
 
 /// What all files of a capture say of themselves.
@@ -87,12 +92,14 @@ impl Output {
             base.realtime_ns
         ))?;
         let rows = Rows::new(setting, base.monotonic_ns);
+        let name = format!("{stem}.{}.spool.tmp", std::process::id());
         Ok(Output {
             folder: Arc::clone(folder),
             stem,
             sink,
             rows,
             text: String::new(),
+            spool: Spool::new(Arc::clone(folder), name, limits.0),
             records: 0,
             source_lost: 0,
             gpu_lost: (0, 0),
@@ -100,23 +107,31 @@ impl Output {
         })
     }
 
-    /// Adds a record of `source`.
-    pub fn push(&mut self, _source: Source, record: &Record) -> Result<()> {
+    /// Keeps a record for later.
+    pub fn push(&mut self, record: &Record) -> Result<()> {
         self.records += 1;
-        self.rows.record(record);
-        if self.rows.out.len() >= PIECE {
-            self.drain()?;
-        }
-        Ok(())
+        self.spool.record(record)
     }
 
-    /// Adds what the GPU did.
+    /// Keeps what the GPU did for later.
     pub fn gpu(&mut self, span: &GpuSpan) -> Result<()> {
-        self.rows.gpu(span);
-        if self.rows.out.len() >= PIECE {
-            self.drain()?;
-        }
-        Ok(())
+        self.spool.gpu(span)
+    }
+
+    /// Formats and compresses all that was kept, at `pace`.
+    fn write(&mut self, spool: Spool, pace: &mut Pace) -> Result<()> {
+        spool.replay(&mut |entry| {
+            match entry {
+                Entry::Record(record) => self.rows.record(record),
+                Entry::Gpu(span) => self.rows.gpu(span),
+            }
+            if self.rows.out.len() >= PIECE {
+                self.drain()?;
+                pace.rest();
+            }
+            Ok(())
+        })?;
+        self.drain()
     }
 
     fn drain(&mut self) -> Result<()> {
@@ -128,16 +143,20 @@ impl Output {
         self.sink.push(&self.text).map(drop)
     }
 
-    /// Ends the file and writes the summary beside it.
-    pub fn finish(mut self, label: &str) -> Result<Finished> {
-        self.drain()?;
+    /// Writes the file, and the summary beside it.
+    pub fn finish(mut self, label: &str, pace: &mut Pace) -> Result<Finished> {
+        let folder = Arc::clone(&self.folder);
+        let spool = std::mem::replace(&mut self.spool, Spool::new(folder, String::new(), 0));
+        let unkept = spool.left_out;
+        self.write(spool, pace)?;
         let left_out = self.sink.left_out();
         // Names of rows are few and go in even if the file is full.
         self.rows.end(label);
         self.rows.out.take(&mut self.text, true);
         self.sink.end(&self.text)?;
         let lost = self.source_lost;
-        let end = json!({"records": self.records, "lost_records": lost, "left_out_bytes": left_out,
+        let end = json!({"records": self.records, "lost_records": lost,
+                "left_out_bytes": left_out, "left_out_records": unkept,
                 "gpu_dropped_records": self.gpu_lost.0, "gpu_unknown_records": self.gpu_lost.1});
         self.sink.end(&format!("\n],\n\"pacerEnd\": {end}\n}}\n"))?;
         let (trace, bytes) = self.sink.finish()?;
@@ -155,23 +174,24 @@ impl Output {
             steps: self.rows.summary.steps().to_vec(),
             lost,
             left_out,
+            unkept,
         })
     }
 }
 
 /// Writes a small file whole or not at all.
-fn write_json(folder: &Folder, name: &str, value: &Value) -> Result<()> {
+pub fn write_json(folder: &Folder, name: &str, value: &Value) -> Result<()> {
     use std::io::Write;
     let partial = format!("{name}.{}.tmp", std::process::id());
     folder.remove(&partial);
     let mut file = folder.create(&partial)?;
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync());
     if let Err(error) = written {
         folder.remove(&partial);
         return Err(crate::error::Error::io(folder.path_of(name), &error));
     }
-    folder.rename(&partial, name)
+    folder.rename(&partial, name).inspect_err(|_| folder.remove(&partial))
 }
 
 impl Finished {
@@ -183,6 +203,7 @@ impl Finished {
             "steps": self.steps,
             "lost_records": self.lost,
             "left_out_bytes": self.left_out,
+            "left_out_records": self.unkept,
         })
     }
 }

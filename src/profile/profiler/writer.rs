@@ -1,4 +1,5 @@
-//! The thread of a capture: reads the rings, sorts records into files by time, ends the files.
+//! The thread of a capture: reads the rings and sorts records by file and time while it is on, and
+//! writes the files once it is over.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::output::{Finished, Heading, Output};
+use super::pace::Pace;
 use super::{Answer, Shared, Source, captured, lock};
 use crate::error::Result;
 use crate::profile::clock::{self, Base};
@@ -37,6 +39,8 @@ pub struct Job {
     /// Records that others may still have to be put before.
     pending: Vec<(Source, Record)>,
     full: [bool; FILES],
+    /// A ring was filled by more than an eighth between two looks at it.
+    crowded: bool,
     stopping_since: Option<Instant>,
     records: Vec<Record>,
     /// What the GPU tells, and spans that the host's records have not caught up with.
@@ -48,8 +52,13 @@ pub struct Job {
     gpu_trouble: Option<String>,
 }
 
-/// How often rings are read.
-const POLL: Duration = Duration::from_millis(10);
+/// How often rings are read, and how often if one fills up by more than an eighth meanwhile.
+const POLL: Duration = Duration::from_millis(50);
+const CROWDED_POLL: Duration = Duration::from_millis(5);
+/// How much the thread steps aside (`nice`): while it copies, which must not come too late, and
+/// while it formats, which may.
+const COPYING: libc::c_int = 5;
+pub(super) const FORMATTING: libc::c_int = 10;
 /// A record may be in its ring so much later than the time it ended at.
 const LATE_NS: u64 = 2_000_000;
 /// Segments remembered for what a GPU tells late.
@@ -106,6 +115,7 @@ impl Job {
             segments: Vec::new(),
             pending: Vec::new(),
             full: [false; FILES],
+            crowded: false,
             stopping_since: None,
             records: Vec::new(),
             gpu,
@@ -116,7 +126,7 @@ impl Job {
         })
     }
 
-    /// One look at the rings. True if all is written that will ever be.
+    /// One look at the rings. True if all is kept that will ever be.
     fn round(&mut self, shared: &Shared) -> Result<bool> {
         let now = clock::now_ns();
         let ends: Vec<u64> = self.cursors.iter().map(|c| c.1.written()).collect();
@@ -135,19 +145,14 @@ impl Job {
         });
         self.remember(&segments);
         self.segments.extend(segments.into_iter().map(|s| (0, s)));
+        self.crowded = false;
         for (index, end) in ends.into_iter().enumerate() {
             self.read(index, end);
         }
-        let ending = self.full.iter().zip(&self.outputs).any(|(full, o)| *full && o.is_some());
-        let horizon = if ending { u64::MAX } else { now.saturating_sub(LATE_NS) };
+        let over = self.full == [true; FILES];
+        let horizon = if over { u64::MAX } else { now.saturating_sub(LATE_NS) };
         self.sort_out(horizon)?;
         self.sort_gpu(horizon)?;
-        let over = self.full == [true; FILES];
-        for file in 0..FILES {
-            if let Some(output) = self.outputs[file].take_if(|_| self.full[file]) {
-                self.end(output)?;
-            }
-        }
         self.full = full;
         self.watch_stop(shared, &status);
         Ok(over)
@@ -158,6 +163,7 @@ impl Job {
         let (source, _, cursor) = &mut self.cursors[index];
         let lost = cursor.lost;
         let left = end.saturating_sub(cursor.position());
+        self.crowded |= left > cursor.ring().capacity() as u64 / 8;
         self.records.clear();
         cursor.read(left as usize, &mut self.records);
         self.pending.extend(self.records.iter().map(|r| (*source, *r)));
@@ -174,11 +180,10 @@ impl Job {
         let ready = self.pending.partition_point(|(_, r)| r.end_ns <= horizon_ns);
         for (source, record) in self.pending.drain(..ready) {
             for (file, output) in self.outputs.iter_mut().enumerate() {
-                let of = |s: &(u32, Segment)| s.1.file == file && belongs(source, &record, &s.1);
                 if let Some(output) = output
-                    && self.segments.iter().any(of)
+                    && belongs(source, &record, &self.segments, file)
                 {
-                    output.push(source, &record)?;
+                    output.push(&record)?;
                 }
             }
         }
@@ -223,12 +228,14 @@ impl Job {
         Ok(())
     }
 
-    /// Ends a file; one without any step or record leaves nothing behind.
-    fn end(&mut self, output: Output) -> Result<()> {
-        if output.records > 0 {
-            let mut output = output;
-            output.gpu_lost = self.gpu_lost;
-            self.done.push(output.finish(&self.label)?);
+    /// Writes the files; one without any step or record leaves nothing behind.
+    fn write(&mut self, shared: &Arc<Shared>) -> Result<()> {
+        let mut pace = Pace::behind(shared);
+        for file in 0..FILES {
+            if let Some(mut output) = self.outputs[file].take().filter(|o| o.records > 0) {
+                output.gpu_lost = self.gpu_lost;
+                self.done.push(output.finish(&self.label, &mut pace)?);
+            }
         }
         Ok(())
     }
@@ -294,15 +301,16 @@ pub fn gpu_json(times: &Times) -> Value {
     json!({"times": times.source, "fallback": times.fallback})
 }
 
-/// Whether a record belongs to a segment. What the engine records must be of its captured steps;
-/// what other threads do may reach over the edges.
-fn belongs(source: Source, record: &Record, segment: &Segment) -> bool {
-    match source {
-        Source::Engine | Source::Device => {
-            segment.steps_from_ns <= record.start_ns && record.start_ns <= segment.to_ns
-        }
-        Source::Other => segment.from_ns <= record.end_ns && record.start_ns <= segment.to_ns,
-    }
+/// Whether a record belongs to `file`. What the engine records must be of its captured steps; what
+/// other threads do may reach over the edges. Segments are in order of time and do not overlap.
+fn belongs(source: Source, record: &Record, segments: &[(u32, Segment)], file: usize) -> bool {
+    let (from, until): (fn(&Segment) -> u64, u64) = match source {
+        Source::Engine | Source::Device => (|s| s.steps_from_ns, record.start_ns),
+        Source::Other => (|s| s.from_ns, record.end_ns),
+    };
+    let begun = segments.partition_point(|s| from(&s.1) <= until);
+    let reached = |s: &&(u32, Segment)| record.start_ns <= s.1.to_ns;
+    segments[..begun].iter().rev().take_while(reached).any(|s| s.1.file == file)
 }
 
 impl Shared {
@@ -321,7 +329,7 @@ impl Shared {
 
 /// Runs until the capture is written or has failed; either way the profiler is idle afterwards.
 pub fn run(shared: &Arc<Shared>, mut job: Job) {
-    step_aside();
+    step_aside(COPYING);
     let outcome = loop {
         match job.round(shared) {
             Ok(true) => break Ok(()),
@@ -331,14 +339,17 @@ pub fn run(shared: &Arc<Shared>, mut job: Job) {
         let rest = lock(&shared.rest);
         // A closed window is looked at twice at once, not after the usual pause.
         if job.full != [true; FILES] {
-            drop(shared.work.wait_timeout(rest, POLL));
+            let wait = if job.crowded { CROWDED_POLL } else { POLL };
+            drop(shared.work.wait_timeout(rest, wait));
         }
     };
-    // Whatever was not finished is removed here, before anyone is told.
-    job.outputs = [None, None];
     if let Some(gpu) = &job.gpu {
         gpu.end();
     }
+    step_aside(FORMATTING);
+    let outcome = outcome.and_then(|()| job.write(shared));
+    // Whatever was not finished is removed here, before anyone is told.
+    job.outputs = [None, None];
     let status = lock(&shared.control).status();
     let own = status.token == job.token;
     let answer = job.answer(&outcome, &status);
@@ -360,10 +371,10 @@ pub fn run(shared: &Arc<Shared>, mut job: Job) {
 }
 
 /// Lets the threads that serve go first: writing a trace can wait.
-fn step_aside() {
+pub(super) fn step_aside(nice: libc::c_int) {
     #[cfg(target_os = "linux")]
     // SAFETY: 0 means the calling thread on Linux; the call changes its priority only.
     unsafe {
-        libc::setpriority(libc::PRIO_PROCESS, 0, 5);
+        libc::setpriority(libc::PRIO_PROCESS, 0, nice);
     }
 }

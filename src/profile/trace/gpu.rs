@@ -125,6 +125,8 @@ impl Rows {
         self.put_parts(&mut args, run.owner as usize, count);
         put_number(&mut args, "kernels", run.spans.len() as u64);
         self.put_work(&mut args, &work, busy);
+        let stack = self.stack_of(run.step, run.owner);
+        self.put_stack(&mut args, stack);
         let name = title(&info);
         self.device_span((OPS, "ops"), &name, "gpu_op", (from, to), args);
         for span in &run.spans {

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::gpu::Passing;
-use super::json::{Events, Label, Row, put_number, put_real, put_text};
+use super::json::{Events, Label, Row, put_number, put_real, put_text, quoted};
 use super::requests::Requests;
 use crate::profile::describe::{Ceiling, Composition, Describe, OpInfo, Work};
+use crate::profile::gpu::{Owner, is_known};
 use crate::profile::record::{Counter, Event, Mark, Record, Stage};
+use crate::profile::stack;
 use crate::profile::summary::Summary;
 
 /// Rows of the host process, in the order in which viewers show them.
@@ -71,6 +73,8 @@ pub struct Step {
     work: Work,
     /// Times of the device's part.
     pub forward: Option<(u64, u64)>,
+    /// From where ops were launched, by op or other owner.
+    stacks: BTreeMap<u32, u32>,
 }
 
 /// Turns the records of one file into events.
@@ -94,6 +98,8 @@ pub struct Rows {
     pub fused: HashMap<usize, usize>,
     pub passing: Passing,
     flows: u64,
+    /// Stacks by number, as the inside of a JSON list.
+    stack_texts: HashMap<u32, String>,
     tracks: BTreeMap<Row, (String, u64)>,
 }
 
@@ -122,6 +128,7 @@ impl Rows {
             fused,
             passing: Passing::default(),
             flows: 0,
+            stack_texts: HashMap::new(),
             tracks: BTreeMap::new(),
         };
         let memory = rows.setting.model.as_ref().map(|m| m.memory()).unwrap_or_default();
@@ -192,6 +199,7 @@ impl Rows {
             Event::Marker => self.marker(r),
             Event::Accept | Event::Read => self.http(r),
             Event::Submit | Event::Respond | Event::Write => self.http(r),
+            Event::Stack => _ = self.step.stacks.insert(r.id, r.arg as u32),
         }
     }
 
@@ -245,6 +253,8 @@ impl Rows {
             work = self.step.works.get(index).copied().unwrap_or_default();
             self.put_work(&mut args, &work, r.end_ns - r.start_ns);
         }
+        let stack = self.step.stacks.get(&r.id).copied();
+        self.put_stack(&mut args, stack);
         self.step.work += work;
         let stage = self.step.stage.unwrap_or(Stage::Mixed);
         match (&self.last_op, r.end_ns - r.start_ns) {
@@ -263,6 +273,24 @@ impl Rows {
         let row = self.row(Track::Op);
         let label = Label { name: &name, category: "cpu_op" };
         self.out.span(row, label, r.start_ns, r.end_ns, &args);
+    }
+
+    /// From where owner `owner` of step `step` was launched. Ops of a graph are launched together.
+    pub fn stack_of(&mut self, step: u32, owner: Owner) -> Option<u32> {
+        let stacks = &self.step_of(step)?.stacks;
+        let graph = || stacks.iter().find(|(owner, _)| !is_known(**owner)).map(|s| s.1);
+        stacks.get(&owner).or_else(graph).copied()
+    }
+
+    /// Appends the functions of a stack, innermost first.
+    pub fn put_stack(&mut self, args: &mut String, stack: Option<u32>) {
+        let Some(number) = stack else { return };
+        let text = self.stack_texts.entry(number).or_insert_with(|| {
+            let names: Vec<String> = stack::names(number).iter().map(|n| quoted(n)).collect();
+            names.join(", ")
+        });
+        let separator = if args.is_empty() { "" } else { ", " };
+        args.push_str(&format!("{separator}\"stack\": [{text}]"));
     }
 
     pub fn put_work(&self, args: &mut String, work: &Work, ns: u64) {

@@ -1,7 +1,6 @@
 //! A compressed file that grows to a cap and appears under its name whole or not at all: it is
 //! written beside it, synchronised and renamed.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +9,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::error::{Error, Result};
-use crate::profile::folder::Folder;
+use crate::profile::folder::{Draft, Folder};
 
 /// Counts what reaches the file.
 struct Counted {
-    file: BufWriter<File>,
+    file: BufWriter<Draft>,
     bytes: u64,
 }
 
@@ -103,7 +102,7 @@ impl Sink {
             let counted = gzip.finish()?;
             let bytes = counted.bytes;
             let file = counted.file.into_inner().map_err(|e| e.into_error())?;
-            file.sync_all()?;
+            file.sync()?;
             Ok(bytes)
         };
         let bytes = done().map_err(|e| Error::io(&path, &e))?;
@@ -123,6 +122,7 @@ impl Drop for Sink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::io::Read;
 
     fn folder(name: &str) -> Arc<Folder> {

@@ -17,6 +17,7 @@ pub use scores::gather;
 use super::context::unix_time;
 use super::generate::{Generation, Running, Shape};
 use super::options::HIGH_WATER;
+use super::timing;
 use crate::engine::request::FinishReason;
 use crate::http::response::{EventStream, error_json};
 use crate::http::{Exchange, Response};
@@ -73,6 +74,11 @@ pub fn stream(
         }
     }
     let over = generation.complete() || generation.failed.is_some();
+    if over && generation.timing.waits_for_write() && generation.failed.is_none() {
+        // The stamps to tell are not all there before the first news are out.
+        generation.stream = Some(stream);
+        return if news { Streamed::Wrote } else { Streamed::Waiting };
+    }
     if over {
         last(generation, &mut stream, out);
     }
@@ -117,6 +123,9 @@ fn last(generation: &Generation, stream: &mut EventStream, out: &mut Vec<u8>) {
             "model": envelope.model, "choices": [], "usage": usage(&generation.running),
         });
         stream.event(out, |event| push(event, &usage));
+    }
+    if generation.timing.wanted && generation.failed.is_none() {
+        stream.event(out, |event| push(event, &timing::event(generation)));
     }
     stream.end(out);
 }

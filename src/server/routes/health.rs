@@ -2,7 +2,7 @@
 //! engine stands still would be worse than one that is down.
 
 use super::super::auth::Access;
-use super::super::generate::{Plan, Planned, Shape};
+use super::super::generate::{Made, Plan, Planned, Shape};
 use super::super::pool::Worked;
 use super::{Call, Reply, Route};
 use crate::engine::params::SamplingParams;
@@ -60,7 +60,13 @@ fn generate(call: &mut Call) -> Result<Reply, Refused> {
             salt: 0,
         };
         let tokenizer = model.tokenizer.clone();
-        let plan = Plan { prompts: vec![planned], shape: Shape::Health, stream: false, tokenizer };
+        let plan = Plan {
+            prompts: vec![planned],
+            shape: Shape::Health,
+            stream: false,
+            tokenizer,
+            made: Made::default(),
+        };
         Ok(Worked::Generate(Box::new(plan)))
     })))
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::answer::created;
 use super::super::auth::Access;
 use super::super::context::{Context, ModelFacts};
-use super::super::generate::{Envelope, Plan, Shape, new_id};
+use super::super::generate::{Envelope, Made, Plan, Shape, new_id};
 use super::super::pool::Worked;
 use super::{Call, Reply, Route};
 use crate::http::api::{self, ChatRequest, Generation, OpenAi, Prompt};
@@ -28,6 +28,7 @@ fn completions(call: &mut Call) -> Result<Reply, Refused> {
     let body = std::mem::take(&mut call.body);
     let id = super::request_id(call.head);
     Ok(Reply::Work(Box::new(move |context| {
+        let made = Made::begin();
         let (mut request, openai, echo) = api::completions(&api::parse(&body)?)?;
         let mut envelope = envelope(context, &openai, "cmpl", id)?;
         if echo {
@@ -38,7 +39,7 @@ fn completions(call: &mut Call) -> Result<Reply, Refused> {
             request.ids = vec![envelope.id.clone()];
         }
         let shape = Shape::Completion(envelope);
-        Ok(Worked::Generate(Box::new(Plan::new(context, &request, shape)?)))
+        Ok(Worked::Generate(Box::new(Plan::new(context, &request, shape, made)?)))
     })))
 }
 
@@ -54,11 +55,13 @@ fn chat(call: &mut Call) -> Result<Reply, Refused> {
     let body = std::mem::take(&mut call.body);
     let id = super::request_id(call.head);
     Ok(Reply::Work(Box::new(move |context| {
+        let made = Made::begin();
         let request = api::chat(&api::parse(&body)?)?;
+        let made = made.parsed();
         let envelope = envelope(context, &request.openai, "chatcmpl", id)?;
         let generation = templated(context, request, &envelope)?;
         let shape = Shape::Chat(envelope);
-        Ok(Worked::Generate(Box::new(Plan::new(context, &generation, shape)?)))
+        Ok(Worked::Generate(Box::new(Plan::new(context, &generation, shape, made)?)))
     })))
 }
 

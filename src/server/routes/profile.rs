@@ -1,5 +1,5 @@
 //! Profiling a live server: `/start_profile`, `/stop_profile` (also called `/end_profile`),
-//! `/dump_profile` for what already happened, `/profile_status`.
+//! `/dump_profile` and `/dump_step` for what already happened, `/profile_status`.
 
 use serde_json::Value;
 
@@ -8,6 +8,7 @@ use super::super::context::Context;
 use super::super::pool::Worked;
 use super::{Call, Reply, Route};
 use crate::http::{Refused, Response, api};
+use crate::profile::profiler::steps::{Which, since};
 use crate::profile::profiler::{Answer, Profiler};
 use crate::profile::request::ProfileRequest;
 
@@ -16,6 +17,7 @@ pub const ROUTES: &[Route] = &[
     route("/stop_profile", stop),
     route("/end_profile", stop),
     route("/dump_profile", dump),
+    route("/dump_step", dump_step),
     route("/profile_status", status),
 ];
 
@@ -42,14 +44,41 @@ fn stop(_: &mut Call) -> Result<Reply, Refused> {
 fn dump(call: &mut Call) -> Result<Reply, Refused> {
     let body = body(call)?;
     let request = ProfileRequest::from_json(&body)?;
-    let seconds = match &body["last_s"] {
-        Value::Null => LAST_SECONDS,
-        Value::String(text) => text.parse().unwrap_or(f64::NAN),
-        other => other.as_f64().unwrap_or(f64::NAN),
-    };
+    let seconds = last_seconds(&body);
     let work =
         move |context: &Context| Ok(respond(&profiler(context)?.dump_and_wait(&request, seconds)));
     Ok(Reply::Slow(Box::new(work)))
+}
+
+/// The step of a number, or the slowest of the last seconds, as a file for `--replay`.
+fn dump_step(call: &mut Call) -> Result<Reply, Refused> {
+    let body = body(call)?;
+    let request = ProfileRequest::from_json(&body)?;
+    let number = match &body["step"] {
+        Value::Null => None,
+        Value::String(text) => Some(text.parse().ok()),
+        other => Some(other.as_u64()),
+    };
+    let which = match number {
+        Some(Some(number)) => Which::Number(number),
+        Some(None) => {
+            let found = body["step"].to_string();
+            return Err(Refused::field("step", format!("step {found}: expected a whole number")));
+        }
+        None => Which::SlowestSince(since(last_seconds(&body))?),
+    };
+    let work = move |context: &Context| {
+        Ok(respond(&profiler(context)?.dump_step_and_wait(&request, which)))
+    };
+    Ok(Reply::Slow(Box::new(work)))
+}
+
+fn last_seconds(body: &Value) -> f64 {
+    match &body["last_s"] {
+        Value::Null => LAST_SECONDS,
+        Value::String(text) => text.parse().unwrap_or(f64::NAN),
+        other => other.as_f64().unwrap_or(f64::NAN),
+    }
 }
 
 fn status(call: &mut Call) -> Result<Reply, Refused> {
@@ -70,6 +99,7 @@ fn body(call: &mut Call) -> Result<Value, Refused> {
             "profile_id",
             "merge_profiles",
             "last_s",
+            "step",
         ];
         let given = fields
             .iter()

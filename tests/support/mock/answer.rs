@@ -42,6 +42,8 @@ const BEHAVIOURS: &[&str] = &[
     "no_done",
     "short_usage",
     "empty",
+    "heats",
+    "overcounts",
 ];
 
 /// `/silent/generate` as `silent` and `/generate`.
@@ -254,8 +256,14 @@ impl Answer {
         let event = self.event(n);
         bytes.extend_from_slice(&chunk(&format!("data: {event}\n\n")));
         // The end follows the last token at once.
-        let wait = if self.made >= self.wanted { Duration::ZERO } else { self.timing.gap };
+        let wait = if self.made >= self.wanted { Duration::ZERO } else { self.gap() };
         Action::Write { bytes, tokens: n, wait }
+    }
+
+    /// A server that grows hot is slower with each request.
+    fn gap(&self) -> Duration {
+        let slower = if self.behaviour == "heats" { 1 + self.index as u32 } else { 1 };
+        self.timing.gap * slower
     }
 
     fn event(&self, n: usize) -> Value {
@@ -266,8 +274,10 @@ impl Answer {
             Api::Generate => {
                 let cached = if self.behaviour == "cached" { self.prompt_tokens / 2 } else { 0 };
                 let finish = last.then(|| json!({ "type": "length", "length": self.made }));
+                let ids = last.then(|| (0..self.made).collect::<Vec<usize>>());
                 json!({
                     "text": "tok ".repeat(self.made),
+                    "output_ids": ids,
                     "meta_info": {
                         "prompt_tokens": self.prompt_tokens,
                         "completion_tokens": self.made,

@@ -246,6 +246,7 @@ impl Loop {
         let index = seen.requests.len() - 1;
         let answer = Answer::new(behaviour, route, body, self.timing, index);
         seen.prompt_tokens += answer.prompt_tokens;
+        seen.output_tokens += if behaviour == "overcounts" { 7 } else { 0 };
         self.running += 1;
         seen.peak = seen.peak.max(self.running);
         drop(seen);

@@ -4,7 +4,8 @@
 //! fixed order: f32 partial sums over [`FLOAT_CHUNK`] or [`INT_CHUNK`] columns, added to the
 //! output chunk after chunk. How many rows a tile has, and which thread runs it, changes nothing.
 
-use super::layout::{self, BLOCK, PANEL};
+use super::integer::{RowMut, Rows};
+use super::layout::{BLOCK, PANEL};
 use super::scalar;
 use crate::types::Dtype;
 
@@ -16,9 +17,8 @@ pub const INT_CHUNK: usize = 768;
 pub const FLOAT_ROWS: usize = 6;
 /// Most rows of an integer tile: 4 × 16 sums fill 8 of 16 vector registers.
 pub const INT_ROWS: usize = 4;
-/// Largest magnitudes of a quantised activation, of 16 bits and of 8.
-pub const WIDE_MAX: f32 = 32767.0;
-pub const BYTE_MAX: f32 = 127.0;
+/// Bytes that packed weights are prefetched ahead.
+pub const AHEAD: usize = 4096;
 
 /// Where a tile's sums are added: `y[r · ldy + c]`, c < `cols` ≤ 16.
 #[derive(Debug, Clone, Copy)]
@@ -43,83 +43,27 @@ pub struct FloatTile<'a> {
     pub out: Out,
 }
 
-/// Activations quantised to 16 bits in blocks of 32: `x ≈ d · q`, |q| ≤ [`WIDE_MAX`], so that
-/// what is lost is a hundredth of what quantised weights have lost already. Their products with
-/// codes, and a block's sums of them, are exact in 32 bits: 32 · 128 · 32767 < 2²⁷.
+/// Weights of an integer tile.
 #[derive(Debug, Clone, Copy)]
-pub struct IntRows<'a> {
-    /// Row r begins at `r · INT_CHUNK`; column k of a block stands at [`layout::paired`]`(k)`.
-    ///
-    /// [`layout::paired`]: super::layout::paired
-    pub q: &'a [i16],
-    /// Row r begins at `r · INT_CHUNK / BLOCK`.
-    pub scales: &'a [RowScale],
-}
-
-/// Activations quantised to 8 bits in blocks of 32, |q| ≤ [`BYTE_MAX`], for unsigned codes of at
-/// most 6 bits: twice as many products an instruction.
-#[derive(Debug, Clone, Copy)]
-pub struct ByteRows<'a> {
-    /// Row r begins at `r · INT_CHUNK`, in column order.
-    pub q: &'a [i8],
-    /// Row r begins at `r · INT_CHUNK / BLOCK`.
-    pub scales: &'a [RowScale],
-}
-
-/// Scale of a block of 32 activations, and `scale · Σ q` of the block and of its halves.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[repr(C)]
-pub struct RowScale {
-    pub d: f32,
-    pub sum: f32,
-    pub halves: [f32; 2],
+pub enum Source<'a> {
+    /// Whole units: for few rows, where unpacking to memory would cost more than the product.
+    Packed(&'a [u8]),
+    Unpacked(&'a Codes),
 }
 
 /// `y[r, c] += Σ_blocks d_w · d_a · Σ q_w q_a + m_w · (d_a Σ q_a)`, blocks ascending.
 #[derive(Debug)]
-pub struct IntTile<'a> {
+pub struct IntTile<'a, A> {
     /// 1 to [`INT_ROWS`].
     pub rows: usize,
-    pub a: IntRows<'a>,
-    pub codes: &'a Codes,
+    pub a: Rows<'a, A>,
+    pub weights: Source<'a>,
     pub dtype: Dtype,
+    /// Blocks of 32 columns, at most [`INT_CHUNK`] columns.
     pub blocks: usize,
     /// Packed weights to ask for meanwhile, as many as these were; null: none.
     pub ahead: *const u8,
     pub out: Out,
-}
-
-/// As [`IntTile`] with 8-bit activations; `codes.bytes` are its codes.
-#[derive(Debug)]
-pub struct ByteTile<'a> {
-    /// 1 to [`INT_ROWS`].
-    pub rows: usize,
-    pub a: ByteRows<'a>,
-    pub codes: &'a Codes,
-    pub dtype: Dtype,
-    pub blocks: usize,
-    /// Packed weights to ask for meanwhile, as many as these were; null: none.
-    pub ahead: *const u8,
-    pub out: Out,
-}
-
-/// The same for one activation row and weights as they are packed: at one row, unpacking to
-/// memory would cost more than the product.
-#[derive(Debug)]
-pub struct PackedRow<'a, A> {
-    pub a: A,
-    /// Whole units of at most [`INT_CHUNK`] columns.
-    pub units: &'a [u8],
-    pub dtype: Dtype,
-    pub out: Out,
-}
-
-impl<A> PackedRow<'_, A> {
-    /// Blocks of 32 columns.
-    pub fn blocks(&self) -> usize {
-        let len = layout::unit_len(self.dtype) / BLOCK;
-        self.units.len() / layout::unit_bytes(self.dtype) * len
-    }
 }
 
 /// A chunk of a quantised panel, unpacked.
@@ -153,22 +97,23 @@ impl Codes {
 /// fields say (slices long enough, `out` writable and not written by others).
 pub struct Kernels {
     pub float_tile: unsafe fn(&FloatTile<'_>),
-    pub int_tile: unsafe fn(&IntTile<'_>),
-    pub byte_tile: unsafe fn(&ByteTile<'_>),
-    /// To the bit what unpacking and an integer tile of one row give.
-    pub int_row: unsafe fn(&PackedRow<'_, IntRows<'_>>),
-    pub byte_row: unsafe fn(&PackedRow<'_, ByteRows<'_>>),
+    pub wide: IntKernels<i16>,
+    pub bytes: IntKernels<i8>,
     /// Plain 16-bit numbers to f32.
     pub widen: unsafe fn(Dtype, &[u8], &mut [f32]),
-    /// Unpacks whole units of a quantised panel, to `q` or to `bytes`.
-    pub expand: unsafe fn(Dtype, &[u8], &mut Codes),
-    pub expand_bytes: unsafe fn(Dtype, &[u8], &mut Codes),
-    /// `[32 · blocks][16]` f32 weights from unpacked codes.
+    /// `[32 · blocks][16]` f32 weights from codes unpacked to 16 bits.
     pub dequantise: unsafe fn(Dtype, &Codes, usize, &mut [f32]),
-    /// Quantises one row of at most `INT_CHUNK` columns: `x`, paired numbers, scales.
-    pub quantise: unsafe fn(&[f32], &mut [i16], &mut [RowScale]),
-    /// The same to bytes in column order.
-    pub quantise_bytes: unsafe fn(&[f32], &mut [i8], &mut [RowScale]),
+}
+
+/// The kernels of one width of activations.
+pub struct IntKernels<A: 'static> {
+    /// The same to the bit for packed and for unpacked weights.
+    pub tile: unsafe fn(&IntTile<'_, A>),
+    /// Unpacks whole units of a quantised panel.
+    pub expand: unsafe fn(Dtype, &[u8], &mut Codes),
+    /// Quantises at most [`INT_CHUNK`] columns of a row whose fine blocks are those with numbers
+    /// above a limit.
+    pub quantise: unsafe fn(&[f32], f32, RowMut<'_, A>),
 }
 
 /// Which kernels to use.

@@ -3,6 +3,7 @@
 //! - [`layout`]: how a panel of 16 weight rows lies in memory; [`interleave`] makes it from a
 //!   file's rows, [`pack`] whole matrices of it.
 //! - [`kernels`]: the table of kernels of one instruction set ([`scalar`], [`avx2`]).
+//! - [`integer`]: what activations are quantised to.
 //! - [`scratch`]: activations in the kernels' layout.
 //! - [`mapping`]: huge pages for weights; [`memory`] buffers in them.
 //! - [`product`]: blocking and the split over threads.
@@ -12,6 +13,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod integer;
 mod interleave;
 mod kernels;
 mod layout;

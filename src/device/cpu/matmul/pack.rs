@@ -96,6 +96,20 @@ impl PackedMatrix {
         self.sections.iter().map(|s| (s.dtype, s.rows))
     }
 
+    /// At most `most` bytes from where thread `thread` of `threads` begins to read.
+    pub fn share(&self, thread: usize, threads: usize, most: usize) -> &[u8] {
+        let panels: usize = self.sections.iter().map(Section::panels).sum();
+        let mut first = panels * thread / threads;
+        for section in &self.sections {
+            if first < section.panels() {
+                let bytes = &section.data.as_slice()[first * section.panel_bytes..];
+                return &bytes[..most.min(bytes.len())];
+            }
+            first -= section.panels();
+        }
+        &[]
+    }
+
     /// Writes logical row `row`, dequantised, to `out[..cols]`.
     ///
     /// # Panics
@@ -160,16 +174,15 @@ fn pack_section(
     let mut data = Bytes::zeroed(bytes)?;
     if panel_bytes > 0 {
         let out = data.chunks(panel_bytes);
-        pool.for_each(panels, 4, &|_, range| {
-            for p in range {
-                let mut lanes = [(dtype, &[][..]); PANEL];
-                let count = PANEL.min(rows - p * PANEL);
-                for (lane, slot) in lanes[..count].iter_mut().enumerate() {
-                    *slot = find_row(parts, p * PANEL + lane);
-                }
-                // SAFETY: `for_each` gives every panel index to one thread, once.
-                interleave::panel(dtype, &lanes[..count], cols, unsafe { out.take(p) });
+        // By the thread that will multiply it: its memory is then near that thread's processor.
+        pool.spread(panels, &|_, p| {
+            let mut lanes = [(dtype, &[][..]); PANEL];
+            let count = PANEL.min(rows - p * PANEL);
+            for (lane, slot) in lanes[..count].iter_mut().enumerate() {
+                *slot = find_row(parts, p * PANEL + lane);
             }
+            // SAFETY: `spread` gives every panel index to one thread, once.
+            interleave::panel(dtype, &lanes[..count], cols, unsafe { out.take(p) });
         });
     }
     Ok(Section { first_row, rows, dtype, panel_bytes, data })

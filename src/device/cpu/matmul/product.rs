@@ -6,25 +6,24 @@
 //! every row of the slab. One row or a thousand: each weight is read from memory once per slab.
 
 use super::kernels::{
-    ByteTile, FLOAT_CHUNK, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out,
-    PackedRow,
+    AHEAD, FLOAT_CHUNK, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out, Source,
 };
 use super::layout::{self, BLOCK, PANEL};
 use super::memory::Chunks;
 use super::pack::{PackedMatrix, Section};
-use super::scratch::{Buffers, Scratch};
+use super::scratch::{Buffers, Scratch, Stored};
 use crate::device::cpu::pool::Pool;
 use crate::types::Dtype;
 
 /// How quantised weights are multiplied. Plain weights do not care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Activations are quantised in blocks of 32, to 8 bits for weights of 4 to 6 bits and to 16
-    /// for 8-bit ones, and multiplied as integers. On SmolLM2 a single position may move by a KL
-    /// divergence of over 5e-3, which is why it must be asked for.
+    /// Activations are quantised in blocks of 32 and multiplied as integers: to 8 bits for
+    /// weights of 4 to 6 bits, or 16 in blocks with outliers (see [`integer`](super::integer));
+    /// to 16 bits for 8-bit weights.
+    #[default]
     Int8,
     /// Activations are quantised to 16 bits for all weights.
-    #[default]
     Int16,
     /// Weights are dequantised to f32 and multiplied as such.
     Exact,
@@ -56,6 +55,10 @@ const IN_PLACE_ROWS: usize = 2 * FLOAT_ROWS;
 /// Up to this many rows, whose activations fit the first-level cache, panels are read front to
 /// back; beyond, a chunk of activations is kept there for all panels of a task.
 const FEW_ROWS: usize = 16;
+
+/// Up to this many rows, integer tiles take packed weights; beyond, weights are unpacked once for
+/// all tiles.
+const PACKED_ROWS: usize = 2 * INT_ROWS;
 
 /// `y[r, ..rows] = x[r, ..cols] · matrixᵀ + bias` for r < `m`; x has row stride `ldx`, y `ldy`.
 ///
@@ -108,11 +111,12 @@ fn prepare(
     if packed {
         scratch.pack_float(pool, x, ldx, m, matrix.cols());
     }
+    let columns = (matrix.cols(), int_chunk(matrix));
     if any(Kind::Wide) {
-        scratch.quantise(pool, x, ldx, m, (matrix.cols(), int_chunk(matrix)));
+        scratch.quantise::<i16>(pool, x, ldx, m, columns);
     }
     if any(Kind::Bytes) {
-        scratch.quantise_bytes(pool, x, ldx, m, (matrix.cols(), int_chunk(matrix)));
+        scratch.quantise::<i8>(pool, x, ldx, m, columns);
     }
     packed
 }
@@ -140,18 +144,17 @@ struct Slab<'a> {
 impl Slab<'_> {
     fn run(&self, pool: &Pool, y: Chunks<'_, f32>) {
         let panels: usize = self.matrix.sections.iter().map(Section::panels).sum();
-        let group = (panels / (pool.threads() * 8)).clamp(1, 8);
+        let most = if self.m <= FEW_ROWS { 2 } else { 8 };
+        let group = (panels / (pool.threads() * 8)).clamp(1, most);
         let tasks = self.matrix.sections.iter().map(|s| s.panels().div_ceil(group)).sum();
-        pool.for_each(tasks, 1, &|thread, range| {
+        pool.spread(tasks, &|thread, task| {
             let mut buffers = self.scratch.thread(thread);
-            for task in range {
-                let (section, first) = self.find(task, group);
-                let panels = first..section.panels().min(first + group);
-                for panel in panels.clone() {
-                    self.start(&self.out(section, panel, &y), section.first_row + panel * PANEL);
-                }
-                self.multiply(section, panels, &y, &mut buffers);
+            let (section, first) = self.find(task, group);
+            let panels = first..section.panels().min(first + group);
+            for panel in panels.clone() {
+                self.start(&self.out(section, panel, &y), section.first_row + panel * PANEL);
             }
+            self.multiply(section, panels, &y, &mut buffers);
         });
     }
 
@@ -177,12 +180,16 @@ impl Slab<'_> {
 
     /// Sets a panel's output columns to the bias, or zero.
     fn start(&self, out: &Out, column: usize) {
+        let bias = self.bias.map(|bias| &bias[column..column + out.cols]);
         for r in 0..self.m {
-            for c in 0..out.cols {
-                let value = self.bias.map_or(0.0, |bias| bias[column + c]);
-                // SAFETY: row r < m and column < rows are inside y (`matmul` checked its
-                // length), and this panel's columns belong to this task alone.
-                unsafe { *out.y.add(r * out.ldy + c) = value };
+            // SAFETY: row r < m and column < rows are inside y (`matmul` checked its length), and
+            // this panel's columns belong to this task alone.
+            unsafe {
+                let y = out.y.add(r * out.ldy);
+                match bias {
+                    Some(bias) => y.copy_from_nonoverlapping(bias.as_ptr(), bias.len()),
+                    None => y.write_bytes(0, out.cols),
+                }
             }
         }
     }
@@ -203,8 +210,8 @@ impl Slab<'_> {
             let piece = piece(section, panel, first, k);
             match kind {
                 Kind::Float => self.float_chunk(section.dtype, piece, (index, k), &out, buffers),
-                Kind::Wide => self.int_chunk(section.dtype, piece, (index, k), &out, buffers),
-                Kind::Bytes => self.byte_chunk(section.dtype, piece, (index, k), &out, buffers),
+                Kind::Wide => self.int_chunk::<i16>(section.dtype, piece, index, &out, buffers),
+                Kind::Bytes => self.int_chunk::<i8>(section.dtype, piece, index, &out, buffers),
             }
         };
         let chunks = cols.div_ceil(chunk);
@@ -242,65 +249,33 @@ impl Slab<'_> {
     }
 
     /// Multiplies one chunk of a quantised panel, as integers, with every row of the slab.
-    fn int_chunk(
+    fn int_chunk<A: Stored>(
         &self,
         dtype: Dtype,
         piece: &[u8],
-        (index, k): (usize, usize),
+        index: usize,
         out: &Out,
         buffers: &mut Buffers,
     ) {
-        let kernels = self.scratch.kernels;
-        if self.m == 1 {
-            let a = self.scratch.int_rows(index, 1, 0);
-            let row = PackedRow { a, units: piece, dtype, out: *out };
-            // SAFETY: this CPU's kernels; the piece is whole units of at most INT_CHUNK columns,
-            // of which `a` has as many; the output columns belong to this task.
-            return unsafe { (kernels.int_row)(&row) };
+        let kernels = A::kernels(self.scratch.kernels);
+        let (weights, mut ahead) = if self.m <= PACKED_ROWS {
+            (Source::Packed(piece), piece.as_ptr().wrapping_add(AHEAD))
+        } else {
+            // SAFETY: this CPU's kernels; a piece is at most INT_CHUNK columns of whole units.
+            unsafe { (kernels.expand)(dtype, piece, &mut buffers.codes) };
+            (Source::Unpacked(&buffers.codes), piece.as_ptr_range().end)
+        };
+        let blocks = piece.len() / layout::unit_bytes(dtype) * layout::unit_len(dtype) / BLOCK;
+        if self.m > FEW_ROWS {
+            // Many rows do not wait for memory.
+            ahead = std::ptr::null();
         }
-        // SAFETY: this CPU's kernels; a piece is at most INT_CHUNK columns of whole units.
-        unsafe { (kernels.expand)(dtype, piece, &mut buffers.codes) };
         for (first, rows) in tiles(self.m, INT_ROWS) {
-            let a = self.scratch.int_rows(index, self.m, first);
-            let (codes, out) = (&buffers.codes, rows_from(out, first));
-            let ahead = self.ahead(piece, first);
-            let tile = IntTile { rows, a, codes, dtype, blocks: k / BLOCK, ahead, out };
-            // SAFETY: as for the float tile.
-            unsafe { (kernels.int_tile)(&tile) };
-        }
-    }
-
-    /// What is read after `piece`, for the first tile of it to ask for: few rows wait for memory.
-    fn ahead(&self, piece: &[u8], first_row: usize) -> *const u8 {
-        let wanted = first_row == 0 && self.m <= FEW_ROWS;
-        if wanted { piece.as_ptr_range().end } else { std::ptr::null() }
-    }
-
-    /// As [`Slab::int_chunk`] with 8-bit activations.
-    fn byte_chunk(
-        &self,
-        dtype: Dtype,
-        piece: &[u8],
-        (index, k): (usize, usize),
-        out: &Out,
-        buffers: &mut Buffers,
-    ) {
-        let kernels = self.scratch.kernels;
-        if self.m == 1 {
-            let a = self.scratch.byte_rows(index, 1, 0);
-            let row = PackedRow { a, units: piece, dtype, out: *out };
-            // SAFETY: as in `int_chunk`.
-            return unsafe { (kernels.byte_row)(&row) };
-        }
-        // SAFETY: as in `int_chunk`.
-        unsafe { (kernels.expand_bytes)(dtype, piece, &mut buffers.codes) };
-        for (first, rows) in tiles(self.m, INT_ROWS) {
-            let a = self.scratch.byte_rows(index, self.m, first);
-            let (codes, out) = (&buffers.codes, rows_from(out, first));
-            let ahead = self.ahead(piece, first);
-            let tile = ByteTile { rows, a, codes, dtype, blocks: k / BLOCK, ahead, out };
-            // SAFETY: as for the float tile.
-            unsafe { (kernels.byte_tile)(&tile) };
+            let (a, out) = (self.scratch.rows(index, self.m, first), rows_from(out, first));
+            let tile = IntTile::<A> { rows, a, weights, dtype, blocks, ahead, out };
+            // SAFETY: as for the float tile; `a` holds `rows` rows of a chunk.
+            unsafe { (kernels.tile)(&tile) };
+            ahead = std::ptr::null();
         }
     }
 }
@@ -324,7 +299,7 @@ fn bring_in<'a>(
     if dtype.is_quantised() {
         // SAFETY: this CPU's kernels; a piece is at most FLOAT_CHUNK columns of whole units.
         unsafe {
-            (kernels.expand)(dtype, piece, &mut buffers.codes);
+            (kernels.wide.expand)(dtype, piece, &mut buffers.codes);
             (kernels.dequantise)(dtype, &buffers.codes, k / BLOCK, weights);
         }
     } else if dtype != Dtype::F32 && m > FLOAT_ROWS {

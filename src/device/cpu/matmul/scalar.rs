@@ -2,26 +2,22 @@
 
 use std::ops::Range;
 
+use super::integer::{
+    BYTE_MAX, FINE_MAX, Integer, RowMut, RowScale, Rows, WIDE_MAX, block_scale, row_scale, split,
+};
 use super::interleave::plain_at;
 use super::kernels::{
-    BYTE_MAX, ByteRows, ByteTile, Codes, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntRows,
-    IntTile, Kernels, Out, PackedRow, RowScale, WIDE_MAX,
+    Codes, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntKernels, IntTile, Kernels, Out, Source,
 };
 use super::layout::{self, BLOCK, OCTET, PANEL, STEPS};
 use crate::types::Dtype;
 
 pub static KERNELS: Kernels = Kernels {
     float_tile,
-    int_tile,
-    byte_tile,
-    int_row,
-    byte_row,
+    wide: IntKernels { tile: int_tile, expand, quantise },
+    bytes: IntKernels { tile: int_tile, expand: expand_bytes, quantise: quantise_bytes },
     widen,
-    expand,
-    expand_bytes,
     dequantise,
-    quantise,
-    quantise_bytes,
 };
 
 unsafe fn float_tile(tile: &FloatTile<'_>) {
@@ -51,25 +47,55 @@ unsafe fn add_to(out: &Out, sums: &[[f32; PANEL]]) {
     }
 }
 
-unsafe fn int_tile(t: &IntTile<'_>) {
+/// How a width lies in memory.
+trait Width: Integer {
+    /// Quantised number `k` of block `block` of row `r`.
+    fn number(rows: &Rows<'_, Self>, r: usize, block: usize, k: usize) -> i32;
+
+    /// The unpacked code of column `k` of a block, panel row `c`.
+    fn code(codes: &Codes, block: usize, k: usize, c: usize) -> i32;
+}
+
+impl Width for i16 {
+    fn number(rows: &Rows<'_, i16>, r: usize, block: usize, k: usize) -> i32 {
+        i32::from(rows.q[r * INT_CHUNK + block * BLOCK + layout::paired(k)])
+    }
+
+    fn code(codes: &Codes, block: usize, k: usize, c: usize) -> i32 {
+        i32::from(codes.q[place(block * 2 + c / OCTET, k / 4, 4 * (c % OCTET) + k % 4)])
+    }
+}
+
+impl Width for i8 {
+    fn number(rows: &Rows<'_, i8>, r: usize, block: usize, k: usize) -> i32 {
+        let at = r * INT_CHUNK + block * BLOCK + k;
+        let shift = if rows.fine[r] >> block & 1 == 1 { 8 } else { 0 };
+        (i32::from(rows.q[at]) << shift) + i32::from(rows.low[at])
+    }
+
+    fn code(codes: &Codes, block: usize, k: usize, c: usize) -> i32 {
+        let octet = (block * 2 + c / OCTET) * BLOCK * OCTET;
+        i32::from(codes.bytes[octet + k / 4 * 4 * OCTET + 4 * (c % OCTET) + k % 4])
+    }
+}
+
+unsafe fn int_tile<A: Width>(t: &IntTile<'_, A>) {
+    let mut unpacked = None;
+    let codes = match t.weights {
+        Source::Unpacked(codes) => codes,
+        Source::Packed(units) => {
+            let codes = unpacked.insert(Box::new(Codes::ZERO));
+            // SAFETY: whole units of a chunk by the caller's promise.
+            unsafe { (A::kernels(&KERNELS).expand)(t.dtype, units, codes) };
+            &**codes
+        }
+    };
     let dot = |r: usize, block: usize, c: usize, columns: Range<usize>| {
-        let q = &t.a.q[r * INT_CHUNK + block * BLOCK..][..BLOCK];
-        let term = |k| code(t.codes, block, k, c) * i32::from(q[layout::paired(k)]);
+        let term = |k| A::code(codes, block, k, c) * A::number(&t.a, r, block, k);
         columns.map(term).sum()
     };
     // SAFETY: the caller's promise about `out`.
-    unsafe { blocks((t.rows, t.blocks, t.dtype), t.a.scales, t.codes, &dot, &t.out) };
-}
-
-unsafe fn byte_tile(t: &ByteTile<'_>) {
-    let dot = |r: usize, block: usize, c: usize, columns: Range<usize>| {
-        let q = &t.a.q[r * INT_CHUNK + block * BLOCK..][..BLOCK];
-        let codes = &t.codes.bytes[(block * 2 + c / OCTET) * BLOCK * OCTET..];
-        let at = |k: usize| k / 4 * 4 * OCTET + 4 * (c % OCTET) + k % 4;
-        columns.map(|k| i32::from(codes[at(k)]) * i32::from(q[k])).sum()
-    };
-    // SAFETY: the caller's promise about `out`.
-    unsafe { blocks((t.rows, t.blocks, t.dtype), t.a.scales, t.codes, &dot, &t.out) };
+    unsafe { blocks((t.rows, t.blocks, t.dtype), t.a.scales, codes, &dot, &t.out) };
 }
 
 /// The scaled sum of blocks; `dot(r, block, c, columns)` is `Σ q_w q_a` over columns of a block.
@@ -104,36 +130,9 @@ unsafe fn blocks(
     unsafe { add_to(out, &sums[..rows]) };
 }
 
-/// The unpacked code of column `k` of a block, panel row `c`.
-fn code(codes: &Codes, block: usize, k: usize, c: usize) -> i32 {
-    i32::from(codes.q[place(block * 2 + c / OCTET, k / 4, 4 * (c % OCTET) + k % 4)])
-}
-
 /// Where byte `i` of step `step` of an octet goes when it is unpacked.
 fn place(octet: usize, step: usize, i: usize) -> usize {
     ((octet * STEPS + step) * 2 + i % 2) * 2 * OCTET + i / 2
-}
-
-unsafe fn int_row(row: &PackedRow<'_, IntRows<'_>>) {
-    let (mut codes, dtype) = (Box::new(Codes::ZERO), row.dtype);
-    let blocks = row.blocks();
-    // SAFETY: passed on.
-    unsafe {
-        expand(dtype, row.units, &mut codes);
-        let (a, out, ahead) = (row.a, row.out, std::ptr::null());
-        int_tile(&IntTile { rows: 1, a, codes: &codes, dtype, blocks, ahead, out });
-    }
-}
-
-unsafe fn byte_row(row: &PackedRow<'_, ByteRows<'_>>) {
-    let (mut codes, dtype) = (Box::new(Codes::ZERO), row.dtype);
-    let blocks = row.blocks();
-    // SAFETY: passed on.
-    unsafe {
-        expand_bytes(dtype, row.units, &mut codes);
-        let (a, out, ahead) = (row.a, row.out, std::ptr::null());
-        byte_tile(&ByteTile { rows: 1, a, codes: &codes, dtype, blocks, ahead, out });
-    }
 }
 
 unsafe fn widen(dtype: Dtype, numbers: &[u8], out: &mut [f32]) {
@@ -193,62 +192,47 @@ unsafe fn dequantise(dtype: Dtype, codes: &Codes, blocks: usize, out: &mut [f32]
         let (block, k) = (k / BLOCK, k % BLOCK);
         for (c, out) in out.iter_mut().enumerate() {
             let at = (block * halves + k * halves / BLOCK) * PANEL + c;
-            *out = codes.d[at] * code(codes, block, k, c) as f32 + codes.m[at];
+            *out = codes.d[at] * i16::code(codes, block, k, c) as f32 + codes.m[at];
         }
     }
 }
 
-unsafe fn quantise(x: &[f32], out: &mut [i16], scales: &mut [RowScale]) {
-    let put = &mut |b, k, q| out[b * BLOCK + layout::paired(k)] = q as i16;
-    quantise_to(WIDE_MAX, x, put, scales);
-}
-
-unsafe fn quantise_bytes(x: &[f32], out: &mut [i8], scales: &mut [RowScale]) {
-    quantise_to(BYTE_MAX, x, &mut |b, k, q| out[b * BLOCK + k] = q as i8, scales);
-}
-
-/// Calls `put(block, column, q)` for every number.
-fn quantise_to(
-    most: f32,
-    x: &[f32],
-    put: &mut dyn FnMut(usize, usize, i32),
-    scales: &mut [RowScale],
-) {
+unsafe fn quantise(x: &[f32], _: f32, out: RowMut<'_, i16>) {
+    *out.fine = 0;
     for (b, x) in x.chunks_exact(BLOCK).enumerate() {
-        let bits = x.iter().fold(0, |max, v| max.max(v.abs().to_bits()));
-        let (d, inverse) = block_scale(bits, most);
-        let mut sums = [0; 2];
-        for (k, v) in x.iter().enumerate() {
-            let q = (v * inverse).round_ties_even() as i32;
-            put(b, k, q);
-            sums[k / 16] += q;
-        }
-        scales[b] = row_scale(d, sums);
+        let put = &mut |k, q| out.q[b * BLOCK + layout::paired(k)] = q as i16;
+        out.scales[b] = quantise_block(x, max_bits(x), WIDE_MAX, put);
     }
 }
 
-/// `(d, 1/d)` from the bits of the largest magnitude of a block, which becomes `most`. As bits,
-/// NaN is larger than
-/// infinity is larger than every number, so one comparison finds what cannot be quantised: such
-/// a block gets a NaN scale, which the products carry on.
-pub fn block_scale(max_bits: u32, most: f32) -> (f32, f32) {
-    /// Below this 1/d overflows; such activations count as zero.
-    const TINY: f32 = 1e-30;
-    let max = f32::from_bits(max_bits);
-    if !max.is_finite() {
-        (f32::NAN, 0.0)
-    } else if max < TINY {
-        (0.0, 0.0)
-    } else {
-        (max / most, most / max)
+unsafe fn quantise_bytes(x: &[f32], limit: f32, out: RowMut<'_, i8>) {
+    *out.fine = 0;
+    for (b, x) in x.chunks_exact(BLOCK).enumerate() {
+        let (bits, at) = (max_bits(x), b * BLOCK);
+        out.scales[b] = if f32::from_bits(bits) > limit {
+            *out.fine |= 1 << b;
+            let put = &mut |k, q| (out.q[at + k], out.low[at + k]) = split(q);
+            quantise_block(x, bits, FINE_MAX, put)
+        } else {
+            let put = &mut |k, q| (out.q[at + k], out.low[at + k]) = (q as i8, 0);
+            quantise_block(x, bits, BYTE_MAX, put)
+        };
     }
 }
 
-/// A block's scale and its scaled sums, from the integer sums of its halves.
-pub fn row_scale(d: f32, sums: [i32; 2]) -> RowScale {
-    RowScale {
-        d,
-        sum: d * (sums[0] + sums[1]) as f32,
-        halves: [d * sums[0] as f32, d * sums[1] as f32],
+/// Bits of the largest magnitude; magnitudes order as their bits do, NaN last.
+fn max_bits(x: &[f32]) -> u32 {
+    x.iter().fold(0, |max, v| max.max(v.abs().to_bits()))
+}
+
+/// Calls `put(column, q)` for every number of a block.
+fn quantise_block(x: &[f32], bits: u32, most: f32, put: &mut dyn FnMut(usize, i32)) -> RowScale {
+    let (d, inverse) = block_scale(bits, most);
+    let mut sums = [0; 2];
+    for (k, v) in x.iter().enumerate() {
+        let q = (v * inverse).round_ties_even() as i32;
+        put(k, q);
+        sums[k / 16] += q;
     }
+    row_scale(d, sums)
 }

@@ -3,7 +3,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::kernels::{ByteRows, Codes, FLOAT_CHUNK, INT_CHUNK, IntRows, Isa, Kernels, RowScale};
+use super::integer::{Integer, RowMut, RowScale, Rows, fine_limit};
+use super::kernels::{Codes, FLOAT_CHUNK, INT_CHUNK, Isa, Kernels};
 use super::layout::{BLOCK, PANEL};
 use super::memory::Chunks;
 use crate::device::cpu::pool::Pool;
@@ -19,13 +20,51 @@ pub struct Scratch {
     max_k: usize,
     /// `[chunk][row][FLOAT_CHUNK]`.
     float: Vec<f32>,
-    /// `[chunk][row][INT_CHUNK]`, both.
-    int: Vec<i16>,
-    bytes: Vec<i8>,
+    wide: Quantised<i16>,
+    bytes: Quantised<i8>,
+    threads: Vec<Mutex<Box<Buffers>>>,
+}
+
+/// Activations quantised to one width.
+pub(super) struct Quantised<A> {
+    /// `[chunk][row][INT_CHUNK]`.
+    q: Vec<A>,
+    /// As `q`, or empty.
+    low: Vec<A>,
+    /// `[chunk][row]`.
+    fine: Vec<u32>,
     /// `[chunk][row][INT_CHUNK / BLOCK]`.
     scales: Vec<RowScale>,
-    byte_scales: Vec<RowScale>,
-    threads: Vec<Mutex<Box<Buffers>>>,
+}
+
+/// Blocks of a chunk: each has a scale, and a bit of a word.
+const BLOCKS: usize = INT_CHUNK / BLOCK;
+const _: () = assert!(BLOCKS <= 32);
+
+/// The part of the scratch that holds activations of a width.
+pub(super) trait Stored: Integer {
+    fn of(scratch: &Scratch) -> &Quantised<Self>;
+    fn of_mut(scratch: &mut Scratch) -> &mut Quantised<Self>;
+}
+
+impl Stored for i16 {
+    fn of(scratch: &Scratch) -> &Quantised<i16> {
+        &scratch.wide
+    }
+
+    fn of_mut(scratch: &mut Scratch) -> &mut Quantised<i16> {
+        &mut scratch.wide
+    }
+}
+
+impl Stored for i8 {
+    fn of(scratch: &Scratch) -> &Quantised<i8> {
+        &scratch.bytes
+    }
+
+    fn of_mut(scratch: &mut Scratch) -> &mut Quantised<i8> {
+        &mut scratch.bytes
+    }
 }
 
 /// One thread's unpacked piece of a panel.
@@ -46,7 +85,7 @@ impl Scratch {
     pub fn with_isa(max_m: usize, max_k: usize, threads: usize, isa: Isa) -> Scratch {
         let slab = max_m.clamp(1, SLAB);
         let float = slab * max_k.next_multiple_of(FLOAT_CHUNK);
-        let int = slab * max_k.next_multiple_of(INT_CHUNK);
+        let pieces = slab * max_k.div_ceil(INT_CHUNK);
         let buffers =
             || Box::new(Buffers { codes: Codes::ZERO, weights: [0.0; FLOAT_CHUNK * PANEL] });
         Scratch {
@@ -54,10 +93,8 @@ impl Scratch {
             slab,
             max_k,
             float: vec![0.0; float],
-            int: vec![0; int],
-            bytes: vec![0; int],
-            scales: vec![RowScale::default(); int / BLOCK],
-            byte_scales: vec![RowScale::default(); int / BLOCK],
+            wide: Quantised::new(pieces),
+            bytes: Quantised::new(pieces),
             threads: (0..threads.max(1)).map(|_| Mutex::new(buffers())).collect(),
         }
     }
@@ -65,8 +102,8 @@ impl Scratch {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         4 * self.float.len()
-            + 3 * self.int.len()
-            + 2 * size_of::<RowScale>() * self.scales.len()
+            + self.wide.bytes()
+            + self.bytes.bytes()
             + size_of::<Buffers>() * self.threads.len()
     }
 
@@ -106,7 +143,7 @@ impl Scratch {
     }
 
     /// Quantises `m` rows of `x`, `k` columns in chunks of `chunk`.
-    pub(super) fn quantise(
+    pub(super) fn quantise<A: Stored>(
         &mut self,
         pool: &Pool,
         x: &[f32],
@@ -114,57 +151,55 @@ impl Scratch {
         m: usize,
         (k, chunk): (usize, usize),
     ) {
-        let kernels = self.kernels;
-        let out = Chunks::new(&mut self.int, INT_CHUNK);
-        let scales_out = Chunks::new(&mut self.scales, INT_CHUNK / BLOCK);
+        let quantise = A::kernels(self.kernels).quantise;
+        let to = A::of_mut(self);
+        let q = Chunks::new(&mut to.q, INT_CHUNK);
+        let low = Chunks::new(&mut to.low, if A::FINE { INT_CHUNK } else { 0 });
+        let (fine, scales) = (Chunks::new(&mut to.fine, 1), Chunks::new(&mut to.scales, BLOCKS));
         each_row(pool, m, k, &|row| {
-            for (c, piece) in x[row * ldx..][..k].chunks(chunk).enumerate() {
+            let x = &x[row * ldx..][..k];
+            let limit = if A::FINE { fine_limit(x) } else { f32::INFINITY };
+            for (c, piece) in x.chunks(chunk).enumerate() {
                 let at = c * m + row;
                 // SAFETY: piece `c · m + row` belongs to this row alone (see above); the kernels
                 // are this CPU's.
-                unsafe { (kernels.quantise)(piece, out.take(at), scales_out.take(at)) };
+                unsafe {
+                    let (q, low) = (q.take(at), low.take(at));
+                    let (fine, scales) = (&mut fine.take(at)[0], scales.take(at));
+                    quantise(piece, limit, RowMut { q, low, fine, scales });
+                }
             }
         });
-    }
-
-    /// Quantises `m` rows of `x` to bytes.
-    pub(super) fn quantise_bytes(
-        &mut self,
-        pool: &Pool,
-        x: &[f32],
-        ldx: usize,
-        m: usize,
-        (k, chunk): (usize, usize),
-    ) {
-        let kernels = self.kernels;
-        let out = Chunks::new(&mut self.bytes, INT_CHUNK);
-        let scales_out = Chunks::new(&mut self.byte_scales, INT_CHUNK / BLOCK);
-        each_row(pool, m, k, &|row| {
-            for (c, piece) in x[row * ldx..][..k].chunks(chunk).enumerate() {
-                let at = c * m + row;
-                // SAFETY: as in `quantise`.
-                unsafe { (kernels.quantise_bytes)(piece, out.take(at), scales_out.take(at)) };
-            }
-        });
-    }
-
-    /// Rows from `row` on of chunk `chunk` of what [`Scratch::quantise_bytes`] quantised.
-    pub(super) fn byte_rows(&self, chunk: usize, m: usize, row: usize) -> ByteRows<'_> {
-        let (first, rows) = (chunk * m + row, m - row);
-        let scales = INT_CHUNK / BLOCK;
-        ByteRows {
-            q: &self.bytes[first * INT_CHUNK..][..rows * INT_CHUNK],
-            scales: &self.byte_scales[first * scales..][..rows * scales],
-        }
     }
 
     /// Rows from `row` on of chunk `chunk` of what [`Scratch::quantise`] quantised.
-    pub(super) fn int_rows(&self, chunk: usize, m: usize, row: usize) -> IntRows<'_> {
-        let (first, rows) = (chunk * m + row, m - row);
-        IntRows {
-            q: &self.int[first * INT_CHUNK..][..rows * INT_CHUNK],
-            scales: &self.scales[first * (INT_CHUNK / BLOCK)..][..rows * (INT_CHUNK / BLOCK)],
+    pub(super) fn rows<A: Stored>(&self, chunk: usize, m: usize, row: usize) -> Rows<'_, A> {
+        let (from, first, rows) = (A::of(self), chunk * m + row, m - row);
+        let low = if A::FINE { first..first + rows } else { 0..0 };
+        Rows {
+            q: &from.q[first * INT_CHUNK..][..rows * INT_CHUNK],
+            low: &from.low[low.start * INT_CHUNK..low.end * INT_CHUNK],
+            fine: &from.fine[first..][..rows],
+            scales: &from.scales[first * BLOCKS..][..rows * BLOCKS],
         }
+    }
+}
+
+impl<A: Integer> Quantised<A> {
+    /// Room for `pieces`, each a chunk of a row.
+    fn new(pieces: usize) -> Self {
+        Quantised {
+            q: vec![A::default(); pieces * INT_CHUNK],
+            low: vec![A::default(); if A::FINE { pieces * INT_CHUNK } else { 0 }],
+            fine: vec![0; pieces],
+            scales: vec![RowScale::default(); pieces * BLOCKS],
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<A>() * (self.q.len() + self.low.len())
+            + 4 * self.fine.len()
+            + size_of::<RowScale>() * self.scales.len()
     }
 }
 

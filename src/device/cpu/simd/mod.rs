@@ -8,6 +8,7 @@
 mod avx2;
 pub mod math;
 mod scalar;
+pub mod softmax;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;

@@ -181,6 +181,7 @@ fn logprobs(rig: &mut Rig<'_>, rows: usize, vocab: usize) -> Result<Job> {
         target_out: rig.alloc(rows * 4)?,
         top_tokens: rig.alloc(rows * top * 4)?,
         top_out: rig.alloc(rows * top * 4)?,
+        settings: 0,
         rows: rows as u32,
         vocab: vocab as u32,
         stride: vocab as u32,

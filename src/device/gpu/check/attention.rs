@@ -224,22 +224,27 @@ fn decode(b: &mut Bench, s: &Shape, heads: &Heads, i: &Inputs) -> Result<Matrix,
         return Err("a counter is not back at zero".to_owned());
     }
     if context > 1000 {
-        lean(b, s)?;
+        lean(b, s, threads(choice.geometry))?;
     }
     Ok(out)
 }
 
 /// Long sequences: sectors and bytes close to the least, few bank conflicts.
-fn lean(b: &Bench, s: &Shape) -> Result<(), String> {
+fn lean(b: &Bench, s: &Shape, threads: usize) -> Result<(), String> {
     b.coalesced()?;
     let Some(c) = b.counted else { return Ok(()) };
     let tokens: usize = s.spans.iter().map(|x| x.0 + x.1).sum();
-    let least = (tokens * s.kv_heads * s.head_dim * 4) as f64;
-    // K and V of smaller heads do not outweigh the 16 bytes of its span that each thread reads.
-    if s.head_dim >= 64 && c.read as f64 > 1.1 * least {
+    let least = tokens * s.kv_heads * s.head_dim * 4;
+    // Beside them every thread reads its span, from one sector a warp.
+    let most = 1.1 * least as f64 + (threads * size_of::<abi::AttentionSpan>()) as f64;
+    if c.read as f64 > most {
         return Err(format!("{} bytes read; K and V are {least}", c.read));
     }
     banks(b)
+}
+
+fn threads(g: choose::Geometry) -> usize {
+    g.grid.iter().product::<u32>() as usize * g.block as usize
 }
 
 fn prefill(b: &mut Bench, s: &Shape, heads: &Heads, i: &Inputs) -> Result<Matrix, String> {
@@ -249,8 +254,37 @@ fn prefill(b: &mut Bench, s: &Shape, heads: &Heads, i: &Inputs) -> Result<Matrix
     let words: Vec<u32> = tiles.iter().flat_map(|t| [t.span, t.row]).collect();
     params.tiles = b.upload_u32(&words)?;
     b.launch(&choice.symbol, geometry(choice.geometry), &params, None)?;
+    let each = size_of::<abi::AttentionSpan>() + size_of::<abi::AttentionTile>();
+    issued(b, s, heads, i, threads(choice.geometry) * each)?;
     banks(b)?;
     Ok(out)
+}
+
+/// What prefill moves is what its header says: of each tile its rows of q and out once, and K and V
+/// of every chunk of 64 tokens that one of its rows sees, with the pages they are in. Beyond that
+/// threads read at most `lists` bytes of the lists of spans and tiles.
+fn issued(b: &Bench, s: &Shape, heads: &Heads, i: &Inputs, lists: usize) -> Result<(), String> {
+    let Some(c) = b.counted else { return Ok(()) };
+    let (mut read, mut written) = (0, 0);
+    for tile in heads.prefill_tiles(&i.spans) {
+        let span = i.spans[tile.span as usize];
+        let first = tile.row as usize;
+        let rows = heads.prefill_rows().min(span.len * s.group - first);
+        let (low, high) = (span.past + first / s.group, span.past + (first + rows - 1) / s.group);
+        let from = if s.window > 0 { (low + 1).saturating_sub(s.window) / 64 * 64 } else { 0 };
+        let seen = (high / 64 * 64 + 64).min(span.past + span.len) - from;
+        read += rows * s.head_dim * 2 + seen * s.head_dim * 4 + seen.div_ceil(8) * 4;
+        written += rows * s.head_dim * 2;
+    }
+    let (read, written) = ((read * s.kv_heads) as u64, (written * s.kv_heads) as u64);
+    if c.written != written || c.read < read || c.read > read + lists as u64 {
+        return Err(format!(
+            "declared to read {read} bytes and up to {lists} of lists, and to write {written}; \
+             counted {} and {}",
+            c.read, c.written
+        ));
+    }
+    Ok(())
 }
 
 /// Few bank conflicts in the last launch.

@@ -68,8 +68,7 @@ fn push(list: &mut Vec<Case>, target: Target, tile: Tile, store: Store) {
 }
 
 fn stem(tile: Tile) -> String {
-    let gate = if tile.gated { "_gated" } else { "" };
-    format!("{}x{}{gate}", tile.rows, tile.columns)
+    format!("{}x{}{}", tile.rows, tile.columns, tile.suffix())
 }
 
 fn symbol(target: Target, store: Store, tile: Tile) -> String {
@@ -175,15 +174,16 @@ fn launch(
         let geometry = Geometry::new(blocks, kernel.block).shared(kernel.shared);
         return b.launch(symbol, geometry, &gemm, traffic);
     }
-    // Fewer pairs of blocks than tiles: each takes several.
-    let pairs = (m.div_ceil(256) * columns).min(2);
+    // Fewer clusters of blocks than they have tiles: each takes several.
+    let cluster = tile.cluster as usize;
+    let clusters = (m.div_ceil(128 * cluster) * columns).min(2);
     let params = abi::WgmmaGemmParams {
         x_map: b.tensor_map(&o.x, 128)?,
         w_map: b.tensor_map(&o.w, 64)?,
         gemm,
         reserved: [0; 14],
     };
-    let geometry = Geometry::new(2 * pairs, kernel.block).shared(kernel.shared);
+    let geometry = Geometry::new(cluster * clusters, kernel.block).shared(kernel.shared);
     b.launch(symbol, geometry, &params, None)
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Bench, Case, Geometry, Rng, Store, Traffic};
 use crate::device::formula;
-use crate::device::gpu::abi;
+use crate::device::gpu::{abi, registry};
 
 pub fn cases(list: &mut Vec<Case>) {
     for (rows, vocab, top, named) in [
@@ -15,6 +15,52 @@ pub fn cases(list: &mut Vec<Case>) {
         let name = format!("logprobs {rows}x{vocab} top {top}");
         list.push(Case::new(name, move |b| check(b, (rows, vocab), top, named)));
     }
+    list.push(Case::new("logprobs of what each row wants".to_owned(), some));
+}
+
+/// Rows that want none, the token's alone, and fewer best tokens than the step brings.
+fn some(b: &mut Bench) -> Result<(), String> {
+    let (vocab, top, scores) = (77, 4, [0u32, 1, 3, 5]);
+    let rows = scores.len();
+    let values: Vec<f64> = Rng::new(5).values(rows * vocab).iter().map(|x| x * 3.0).collect();
+    let logits = b.input(Store::F32, vocab, 0, &values)?;
+    let wanted = scores.map(|scores| abi::SampleRow { scores, ..abi::SampleRow::default() });
+    let settings: Vec<u8> = wanted.iter().flat_map(registry::param_bytes).copied().collect();
+    let params = abi::LogprobsParams {
+        logits: logits.address,
+        targets: b.upload_u32(&[9; 4])?,
+        target_out: b.alloc(rows * 4)?,
+        top_tokens: b.alloc(rows * top * 4)?,
+        top_out: b.alloc(rows * top * 4)?,
+        settings: b.upload(&settings)?,
+        rows: rows as u32,
+        vocab: vocab as u32,
+        stride: logits.stride as u32,
+        top: top as u32,
+    };
+    b.launch("sm80_f32_logprobs", Geometry::new(rows, 1024), &params, None)?;
+    let tokens = b.download_u32(params.top_tokens, rows * top)?;
+    let targets = Store::F32.decode(&b.download(params.target_out, rows * 4)?);
+    let found = Store::F32.decode(&b.download(params.top_out, rows * top * 4)?);
+    for (r, scores) in scores.into_iter().enumerate() {
+        let row = logits.row(r);
+        let base = row.iter().map(|x| x.exp()).sum::<f64>().ln();
+        let near = |got: f64, want: f64| (got - want).abs() < 2e-5;
+        let target = if scores > 0 { near(targets[r], row[9] - base) } else { targets[r].is_nan() };
+        let best = formula::largest(row, top);
+        let right = |j: usize| {
+            let (token, at) = (tokens[r * top + j], r * top + j);
+            if (j as u32) + 1 < scores {
+                token as usize == best[j] && near(found[at], row[best[j]] - base)
+            } else {
+                token == u32::MAX && found[at].is_nan()
+            }
+        };
+        if !target || !(0..top).all(right) {
+            return Err(format!("row {r} wants {scores}: {} {tokens:?} {found:?}", targets[r]));
+        }
+    }
+    Ok(())
 }
 
 fn check(
@@ -37,6 +83,7 @@ fn check(
         target_out,
         top_tokens: tokens,
         top_out: out,
+        settings: 0,
         rows: rows as u32,
         vocab: vocab as u32,
         stride: logits.stride as u32,

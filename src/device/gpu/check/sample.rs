@@ -37,7 +37,9 @@ pub fn cases(list: &mut Vec<Case>) {
             _ => id as f64 * 0.1,
         })
     }));
-    list.push(Case::new("sample penalties".to_owned(), penalties));
+    list.push(Case::new("sample penalties".to_owned(), |b| penalties(b, false)));
+    list.push(Case::new("sample penalties, scored".to_owned(), |b| penalties(b, true)));
+    list.push(Case::new("sample given tokens".to_owned(), given));
 }
 
 /// Logits of a few likely tokens over a long tail, among them equals.
@@ -155,14 +157,35 @@ fn kept(row: &[f64], (temperature, top_k, top_p, min_p): Limits) -> Vec<(usize, 
     order
 }
 
-/// Bias, penalties and forbidden tokens move the logits of their row alone.
-fn penalties(b: &mut Bench) -> Result<(), String> {
+/// A token that is given comes out, a row that is left alone gives 0.
+fn given(b: &mut Bench) -> Result<(), String> {
+    let vocab = 33;
+    let values: Vec<f64> = (0..3 * vocab).map(|i| (i % vocab) as f64).collect();
+    let logits = b.input(Store::F32, vocab, 2, &values)?;
+    let greedy = setting((0.0, 0, 1.0, 0.0), 0);
+    let settings = [
+        abi::SampleRow { kind: 1, given: 12, ..greedy },
+        abi::SampleRow { kind: 2, given: 5, ..greedy },
+        greedy,
+        greedy,
+    ];
+    let tokens = launch(b, &logits, &settings, &[], None);
+    match tokens?[..] {
+        [12, 0, 32] => Ok(()),
+        ref other => Err(format!("{other:?}; [12, 0, 32] expected")),
+    }
+}
+
+/// Bias, penalties and forbidden tokens move the logits of their row alone; where the row is scored
+/// they are taken back.
+fn penalties(b: &mut Bench, scored: bool) -> Result<(), String> {
     let vocab = 40;
     let values: Vec<f64> = (0..2 * vocab).map(|i| (i % vocab) as f64 * 0.25 - 2.0).collect();
     let logits = b.input(Store::F32, vocab, 1, &values)?;
     let greedy = (0.0, 0, 1.0, 0.0);
+    let (frequency, presence, scores) = (0.5, 0.25, u32::from(scored));
     let punished =
-        abi::SampleRow { repetition: 1.5, frequency: 0.5, presence: 0.25, ..setting(greedy, 0) };
+        abi::SampleRow { repetition: 1.5, frequency, presence, scores, ..setting(greedy, 0) };
     let settings = [
         punished,
         abi::SampleRow { changes: 4, ..setting(greedy, 1) },
@@ -178,6 +201,7 @@ fn penalties(b: &mut Bench) -> Result<(), String> {
     b.compare(&logits, |r, c| {
         let x = logits.row(r)[c];
         let want = match (r, c) {
+            _ if scored => x,
             (0, 39) => f64::NEG_INFINITY,
             (0, 38) => x / 1.5 - (2.0 * 0.5 + 0.25),
             // -1.75 + 3 = 1.25 is positive by then.

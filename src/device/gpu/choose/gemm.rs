@@ -30,8 +30,10 @@ pub struct Tile {
     pub rows: u32,
     pub columns: u32,
     pub gated: bool,
-    /// `wgmma` and TMA instead of `mma.sync`: sm_90a, clusters of two.
+    /// `wgmma` and TMA instead of `mma.sync`: sm_90a.
     pub wgmma: bool,
+    /// Blocks, one below the other, that share their rows of w: 1 but for wgmma.
+    pub cluster: u32,
 }
 
 /// Kernels for products, by how the weights are stored.
@@ -63,15 +65,15 @@ pub struct Choice {
 }
 
 const fn mma(rows: u32, columns: u32, gated: bool) -> Tile {
-    Tile { rows, columns, gated, wgmma: false }
+    Tile { rows, columns, gated, wgmma: false, cluster: 1 }
 }
 
-const fn wgmma(columns: u32, gated: bool) -> Tile {
-    Tile { rows: 128, columns, gated, wgmma: true }
+const fn wgmma(columns: u32, gated: bool, cluster: u32) -> Tile {
+    Tile { rows: 128, columns, gated, wgmma: true, cluster }
 }
 
 /// Every tile of the generator's table.
-pub const TILES: [Tile; 11] = [
+pub const TILES: [Tile; 13] = [
     mma(16, 16, false),
     mma(16, 32, false),
     mma(16, 32, true),
@@ -80,9 +82,11 @@ pub const TILES: [Tile; 11] = [
     mma(64, 32, true),
     mma(128, 128, false),
     mma(128, 64, true),
-    wgmma(128, false),
-    wgmma(256, false),
-    wgmma(128, true),
+    wgmma(128, false, 2),
+    wgmma(256, false, 2),
+    wgmma(128, true, 2),
+    wgmma(256, false, 4),
+    wgmma(128, true, 4),
 ];
 
 /// Tiles of `cuda/grouped_gemm.cu` and `cuda/quant_gemm.cu`.
@@ -96,7 +100,7 @@ impl Tile {
         let Tile { rows, columns, .. } = self;
         let target = if card.capability == (9, 0) { "sm90a" } else { "sm80" };
         let stem = if self.wgmma { "gemm_wgmma" } else { "gemm" };
-        format!("{target}_{}_{stem}_{rows}x{columns}{}", half.name(), self.gate())
+        format!("{target}_{}_{stem}_{rows}x{columns}{}", half.name(), self.suffix())
     }
 
     /// The entry point of a product with packed weights (`Packing::name`).
@@ -109,6 +113,11 @@ impl Tile {
     pub fn grouped_symbol(self, half: Half) -> String {
         let Tile { rows, columns, .. } = self;
         format!("sm80_{}_grouped_gemm_{rows}x{columns}{}", half.name(), self.gate())
+    }
+
+    /// What stands behind the size in a symbol.
+    pub fn suffix(self) -> String {
+        format!("{}{}", self.gate(), if self.cluster == 4 { "_by4" } else { "" })
     }
 
     fn gate(self) -> &'static str {
@@ -128,9 +137,13 @@ impl Tile {
         !self.wgmma || (card.capability == (9, 0) && card.wgmma_is_exact)
     }
 
-    /// Whether it is worth a thought for that many rows: of few, wgmma's 128 would be padding.
+    /// Whether it is worth a thought for that many rows: more than half of a large tile's are not
+    /// padding, and no block of a cluster is without rows of its own.
     fn serves(self, m: usize) -> bool {
-        !self.wgmma || m > 64
+        match self.cluster {
+            4 => m > 384,
+            _ => self.rows <= 32 || m > self.rows as usize / 2,
+        }
     }
 
     /// Rows of w that a block reads.
@@ -138,37 +151,61 @@ impl Tile {
         self.columns * if self.gated { 2 } else { 1 }
     }
 
-    /// Blocks' tiles of y.
+    /// Blocks' tiles of y, whole clusters of them.
     fn tiles(self, p: &Product) -> usize {
-        p.m.div_ceil(self.rows as usize) * p.n.div_ceil(self.columns as usize)
+        let high = (self.rows * self.cluster) as usize;
+        p.m.div_ceil(high) * self.cluster as usize * p.n.div_ceil(self.columns as usize)
     }
 
-    /// Projected seconds: the longest of what memory, L2, the tensor cores and the chain of sums
-    /// take, the latter two in whole waves of blocks.
-    fn seconds(self, p: &Product, card: &Card, shared: u32) -> f64 {
+    /// Multiprocessors that its clusters fill at once. A cluster lies within a GPC, which has 16 or
+    /// 18 of them on Hopper: pairs fill all, fours all but what is left over of each.
+    fn filled(self, card: &Card) -> u32 {
+        match self.cluster {
+            4 => card.multiprocessors / 16 * 16,
+            _ => card.multiprocessors,
+        }
+        .max(self.cluster)
+    }
+
+    /// Bytes of shared memory that a block of so many warps writes and reads for 64 numbers of k:
+    /// each warp reads its rows of x and of w. wgmma reads them once, beside its sums.
+    fn passed(self, warps: u32) -> f64 {
+        let down = if self.rows >= 64 { 2 } else { 1 };
+        let reads = self.rows * (warps / down).max(1) + self.weight_rows() * down;
+        f64::from((self.rows + self.weight_rows() + reads) * 128)
+    }
+
+    /// Projected seconds: the longest of what memory, L2, shared memory, the tensor cores and the
+    /// chain of sums take, the latter three in whole waves of blocks.
+    fn seconds(self, p: &Product, card: &Card, kernel: &registry::Kernel) -> f64 {
+        let shared = kernel.shared;
         let (m, k) = (p.m as f64, p.k as f64);
         let rows_w = p.n as f64 * if p.gated { 2.0 } else { 1.0 };
         let memory = 2.0 * (rows_w * k + m * k + m * p.n as f64) / card.memory_bandwidth;
         let tiles = self.tiles(p);
-        // A pair of wgmma blocks shares its tile of w.
-        let brought = if self.wgmma { self.weight_rows() / 2 } else { self.weight_rows() };
-        let l2 = tiles as f64 * f64::from(self.rows + brought) * k * 2.0 / card.l2_bandwidth;
+        // Rows beyond x's end are zeros that nothing brings.
+        let brought = m.min(f64::from(self.rows)) + f64::from(self.weight_rows() / self.cluster);
+        let l2 = tiles as f64 * brought * k * 2.0 / card.l2_bandwidth;
         let per_sm = (card.shared_per_multiprocessor / (shared + 1024)).clamp(1, 8);
-        let slots = (card.multiprocessors * if self.wgmma { 1 } else { per_sm }) as usize;
+        let filled = self.filled(card);
+        let slots = (filled * if self.wgmma { 1 } else { per_sm }) as usize;
         let waves = tiles.div_ceil(slots) as f64;
         let flops = f64::from(self.rows) * f64::from(self.weight_rows()) * k * 2.0;
         let rate = if self.wgmma { card.wgmma_rate } else { card.mma_rate };
-        let fullest = tiles.div_ceil(card.multiprocessors as usize) as f64;
+        let fullest = tiles.div_ceil(filled as usize) as f64;
         let tensor = fullest * flops * f64::from(card.multiprocessors) / rate;
+        // 128 bytes a cycle.
+        let passes = fullest * self.passed(kernel.block / 32) * k / 64.0 / 128.0;
+        let passing = if self.wgmma { 0.0 } else { passes / card.clock_hz };
         let chain = if self.wgmma { 0.0 } else { waves * k / 16.0 * MMA_LATENCY / card.clock_hz };
-        memory.max(l2).max(tensor).max(chain) + waves * BLOCK_SECONDS
+        memory.max(l2).max(tensor).max(chain).max(passing) + waves * BLOCK_SECONDS
     }
 
     /// Blocks for a plain product.
     fn grid(self, p: &Product, card: &Card) -> u32 {
         if self.wgmma {
-            let pairs = p.m.div_ceil(256) * p.n.div_ceil(self.columns as usize);
-            return 2 * pairs.min(card.multiprocessors as usize / 2) as u32;
+            let clusters = self.filled(card) / self.cluster;
+            return self.cluster * (self.tiles(p) as u32 / self.cluster).min(clusters);
         }
         self.tiles(p) as u32
     }
@@ -213,7 +250,7 @@ pub fn pick(family: Family, variants: &[Variant], p: &Product, card: &Card) -> u
     let rows = match family {
         Family::Plain => {
             let served = variants.iter().enumerate().filter(|(_, v)| v.tile.serves(p.m));
-            let timed = served.map(|(i, v)| (i, v.tile.seconds(p, card, v.kernel.shared)));
+            let timed = served.map(|(i, v)| (i, v.tile.seconds(p, card, v.kernel)));
             return timed.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(i, _)| i);
         }
         // Small tiles unless an expert has enough rows on average to fill large ones.
@@ -251,7 +288,7 @@ impl Variant {
             tile: self.tile,
             symbol: self.kernel.symbol.to_owned(),
             geometry: self.geometry(family, p, card),
-            seconds: self.tile.seconds(p, card, self.kernel.shared),
+            seconds: self.tile.seconds(p, card, self.kernel),
         }
     }
 }
@@ -326,7 +363,7 @@ mod tests {
                 for tile in TILES.into_iter().filter(|t| !t.wgmma || card.capability == (9, 0)) {
                     let (_, kernel) = registry::kernel(&tile.symbol(half, &card)).unwrap();
                     assert!(kernel.about.contains(&format!("columns={}", tile.columns)));
-                    assert_eq!(kernel.cluster, if tile.wgmma { 2 } else { 1 });
+                    assert_eq!(kernel.cluster, tile.cluster);
                 }
                 for tile in GROUPED_TILES {
                     registry::kernel(&tile.grouped_symbol(half)).unwrap();
@@ -343,9 +380,21 @@ mod tests {
         assert_eq!(tile(4096, 4096, 4096).rows, 128);
         assert!(!tile(4096, 4096, 4096).wgmma, "not before the card was seen to round alike");
         let exact = Card { wgmma_is_exact: true, ..Card::H100 };
-        assert!(choose(&product(4096, 4096, 4096), &exact).unwrap().tile.wgmma);
+        // Fours bring half of w's bytes; 32 of them fit 132 multiprocessors in GPCs of 16 and 18.
+        let many = choose(&product(4096, 4096, 4096), &exact).unwrap();
+        assert_eq!((many.tile.cluster, many.geometry.grid[0]), (4, 128));
+        let fewer = choose(&product(256, 4096, 4096), &exact).unwrap();
+        assert_eq!((fewer.tile.wgmma, fewer.tile.cluster), (true, 2));
         assert!(!choose(&product(4, 4096, 4096), &exact).unwrap().tile.wgmma);
         assert!(!choose(&product(4096, 4096, 4096), &Card::A100).unwrap().tile.wgmma);
+    }
+
+    /// One row of 2,048 columns: 64 blocks of 32 columns would leave half of the card idle, and each
+    /// of them passes more through its shared memory than memory brings.
+    #[test]
+    fn narrow_products_are_spread_over_the_card() {
+        let one = choose(&product(1, 2048, 8192), &Card::H100).unwrap();
+        assert_eq!((one.tile.columns, one.geometry.grid[0]), (16, 128));
     }
 
     #[test]

@@ -21,9 +21,6 @@ pub const QUANTISED: [Dtype; 8] = [
     Dtype::Q6K,
 ];
 
-/// Bytes that packed weights are prefetched ahead.
-pub const AHEAD: usize = 4096;
-
 /// Asks for a block at `at`, which need not be memory.
 #[inline]
 pub fn prefetch(at: *const u8, dtype: Dtype) {
@@ -33,18 +30,18 @@ pub fn prefetch(at: *const u8, dtype: Dtype) {
     }
 }
 
-/// Calls a kernel compiled for a quantised type; plain types never come here.
+/// Calls `kernel::<arguments.., T>` compiled for a quantised type; plain types never come here.
 macro_rules! at_type {
-    ($dtype:expr, $kernel:ident($($argument:expr),*)) => {
+    ($dtype:expr, $kernel:ident[$($generic:ident),*]($($argument:expr),*)) => {
         match $dtype {
-            Dtype::Q4_0 => $kernel::<1>($($argument),*),
-            Dtype::Q4_1 => $kernel::<2>($($argument),*),
-            Dtype::Q5_0 => $kernel::<3>($($argument),*),
-            Dtype::Q5_1 => $kernel::<4>($($argument),*),
-            Dtype::Q4K => $kernel::<5>($($argument),*),
-            Dtype::Q5K => $kernel::<6>($($argument),*),
-            Dtype::Q6K => $kernel::<7>($($argument),*),
-            _ => $kernel::<0>($($argument),*),
+            Dtype::Q4_0 => $kernel::<$($generic,)* 1>($($argument),*),
+            Dtype::Q4_1 => $kernel::<$($generic,)* 2>($($argument),*),
+            Dtype::Q5_0 => $kernel::<$($generic,)* 3>($($argument),*),
+            Dtype::Q5_1 => $kernel::<$($generic,)* 4>($($argument),*),
+            Dtype::Q4K => $kernel::<$($generic,)* 5>($($argument),*),
+            Dtype::Q5K => $kernel::<$($generic,)* 6>($($argument),*),
+            Dtype::Q6K => $kernel::<$($generic,)* 7>($($argument),*),
+            _ => $kernel::<$($generic,)* 0>($($argument),*),
         }
     };
 }

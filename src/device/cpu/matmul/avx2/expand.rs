@@ -1,35 +1,26 @@
-//! Unpacking quantised panels to memory: codes to 16 bits, scales to f32, and on to f32 weights
-//! for the exact mode.
+//! Unpacking quantised panels to memory: codes to 16 bits or bytes, scales to f32, and on to f32
+//! weights for the exact mode.
 
 use std::arch::x86_64::*;
 
-use super::codes::{QUANTISED, at_type, byte_pair, load, quad, scale};
+use super::codes::{QUANTISED, at_type, load, scale};
+use super::width::{Width, vector_at};
 use crate::device::cpu::matmul::kernels::{Codes, INT_CHUNK};
 use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
 use crate::types::Dtype;
 
-/// Unpacks whole units to 16 bits.
+/// Unpacks whole units for a width of activations.
 ///
 /// # Safety
 /// As [`super::super::kernels::Kernels`] says.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn expand(dtype: Dtype, units: &[u8], out: &mut Codes) {
+pub unsafe fn expand<A: Width<N>, const N: usize>(dtype: Dtype, units: &[u8], out: &mut Codes) {
     // SAFETY: passed on.
-    unsafe { at_type!(dtype, units_of(units, false, out)) }
-}
-
-/// Unpacks whole units of unsigned codes to bytes.
-///
-/// # Safety
-/// As [`super::super::kernels::Kernels`] says.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn expand_bytes(dtype: Dtype, units: &[u8], out: &mut Codes) {
-    // SAFETY: passed on.
-    unsafe { at_type!(dtype, units_of(units, true, out)) }
+    unsafe { at_type!(dtype, units_of[A, N](units, out)) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn units_of<const T: usize>(units: &[u8], bytes: bool, out: &mut Codes) {
+unsafe fn units_of<A: Width<N>, const N: usize, const T: usize>(units: &[u8], out: &mut Codes) {
     let dtype = QUANTISED[T];
     let (blocks, halves) = (layout::unit_len(dtype) / BLOCK, layout::scales_per_block(dtype));
     let count = units.len() / layout::unit_bytes(dtype);
@@ -42,12 +33,8 @@ unsafe fn units_of<const T: usize>(units: &[u8], bytes: bool, out: &mut Codes) {
             for octet in 0..2 {
                 let octets = unit.add(layout::codes_offset(dtype, b));
                 let from = octets.add(octet * layout::octet_bytes(dtype));
-                let at = (index * 2 + octet) * BLOCK * OCTET;
-                if bytes {
-                    octet_to_bytes::<T>(from, out.bytes.as_mut_ptr().add(at));
-                } else {
-                    octet_to_wide::<T>(from, out.q.as_mut_ptr().add(at));
-                }
+                let to = A::unpacked_mut(out).add((index * 2 + octet) * STEPS * N * 32);
+                unpack::<A, N, T>(from, to);
                 for half in 0..halves {
                     let (d, m) = scale::<T>(unit, b, half, octet);
                     let at = (index * halves + half) * PANEL + octet * OCTET;
@@ -61,27 +48,15 @@ unsafe fn units_of<const T: usize>(units: &[u8], bytes: bool, out: &mut Codes) {
 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn octet_to_wide<const T: usize>(from: *const u8, to: *mut i16) {
+unsafe fn unpack<A: Width<N>, const N: usize, const T: usize>(octet: *const u8, to: *mut u8) {
     for j in 0..STEPS / 2 {
         // SAFETY: the caller's pointers hold an octet.
         unsafe {
-            for (i, v) in quad::<T>(from, j).into_iter().enumerate() {
-                let vector = i / 2 * STEPS + 2 * j + i % 2;
-                _mm256_store_si256(to.add(16 * vector).cast(), v);
+            for (half, vectors) in A::vectors::<T>(octet, j).into_iter().enumerate() {
+                for (n, vector) in vectors.into_iter().enumerate() {
+                    _mm256_store_si256(to.add(32 * vector_at::<N>(half, j, n)).cast(), vector);
+                }
             }
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn octet_to_bytes<const T: usize>(from: *const u8, to: *mut u8) {
-    for j in 0..STEPS / 2 {
-        // SAFETY: the caller's pointers hold an octet.
-        unsafe {
-            let v = byte_pair::<T>(from, j);
-            _mm256_store_si256(to.add(32 * j).cast(), v[0]);
-            _mm256_store_si256(to.add(32 * (j + STEPS / 2)).cast(), v[1]);
         }
     }
 }

@@ -1,31 +1,34 @@
 //! Kernels for AVX2 with FMA and F16C.
 
-mod bytes;
 mod codes;
 mod expand;
 mod float;
-mod int;
+mod integer;
 mod quantise;
+mod width;
 
-use super::kernels::Kernels;
+use super::kernels::{IntKernels, Kernels};
 
 pub static KERNELS: Kernels = Kernels {
     float_tile: float::tile,
-    int_tile: int::tile,
-    byte_tile: bytes::tile,
-    int_row: int::row,
-    byte_row: bytes::row,
+    wide: IntKernels {
+        tile: integer::tile::<i16, 2>,
+        expand: expand::expand::<i16, 2>,
+        quantise: quantise::wide,
+    },
+    bytes: IntKernels {
+        tile: integer::tile::<i8, 1>,
+        expand: expand::expand::<i8, 1>,
+        quantise: quantise::bytes,
+    },
     widen: float::widen,
-    expand: expand::expand,
-    expand_bytes: expand::expand_bytes,
     dequantise: expand::dequantise,
-    quantise: quantise::quantise,
-    quantise_bytes: quantise::quantise_bytes,
 };
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernels::{Codes, INT_CHUNK, Isa, RowScale};
+    use super::super::integer::{Integer, RowMut, RowScale};
+    use super::super::kernels::{Codes, INT_CHUNK, Isa, Kernels};
     use super::super::layout::{self, BLOCK};
     use super::codes::QUANTISED;
     use crate::types::Dtype;
@@ -56,11 +59,11 @@ mod tests {
             let (mut a, mut b) = (Box::new(Codes::ZERO), Box::new(Codes::ZERO));
             // SAFETY: whole units of one chunk; the CPU has the instructions.
             unsafe {
-                (scalar.expand)(dtype, &bytes, &mut a);
-                (simd.expand)(dtype, &bytes, &mut b);
+                (scalar.wide.expand)(dtype, &bytes, &mut a);
+                (simd.wide.expand)(dtype, &bytes, &mut b);
                 if dtype != Dtype::Q8_0 {
-                    (scalar.expand_bytes)(dtype, &bytes, &mut a);
-                    (simd.expand_bytes)(dtype, &bytes, &mut b);
+                    (scalar.bytes.expand)(dtype, &bytes, &mut a);
+                    (simd.bytes.expand)(dtype, &bytes, &mut b);
                 }
             }
             assert!(a.q == b.q, "{dtype:?}: 16 bits");
@@ -72,12 +75,48 @@ mod tests {
         }
     }
 
+    /// A chunk quantised by a table's kernel.
+    struct Quantised<A> {
+        q: Vec<A>,
+        low: Vec<A>,
+        fine: u32,
+        scales: Vec<RowScale>,
+    }
+
+    fn quantised<A: Integer>(kernels: &Kernels, x: &[f32], limit: f32) -> Quantised<A> {
+        let (q, low) = (vec![A::default(); INT_CHUNK], vec![A::default(); INT_CHUNK]);
+        let scales = vec![RowScale::default(); INT_CHUNK / BLOCK];
+        let mut all = Quantised { q, low, fine: 0, scales };
+        let (q, low, fine) = (&mut all.q[..], &mut all.low[..], &mut all.fine);
+        let out = RowMut { q, low, fine, scales: &mut all.scales };
+        // SAFETY: one chunk; callers have asked whether the CPU has the instructions.
+        unsafe { (A::kernels(kernels).quantise)(x, limit, out) };
+        all
+    }
+
+    fn same<A: Integer + PartialEq + std::fmt::Debug>(x: &[f32], limit: f32) -> u32 {
+        let a = quantised::<A>(Isa::Scalar.kernels(), x, limit);
+        let b = quantised::<A>(Isa::Avx2.kernels(), x, limit);
+        assert_eq!(a.fine, b.fine);
+        for (block, (p, q)) in a.scales.iter().zip(&b.scales).enumerate() {
+            let columns = block * BLOCK..(block + 1) * BLOCK;
+            // A block that holds no finite scale has a NaN scale; its integers mean nothing.
+            if p.d.is_finite() {
+                assert_eq!(p, q, "block {block}");
+                assert_eq!(a.q[columns.clone()], b.q[columns.clone()], "block {block}");
+                assert_eq!(a.low[columns.clone()], b.low[columns], "block {block}");
+            } else {
+                assert!(p.d.is_nan() && q.d.is_nan(), "block {block}");
+            }
+        }
+        a.fine
+    }
+
     #[test]
     fn quantising_is_that_of_the_scalar_kernels_to_the_bit() {
         if !Isa::Avx2.is_available() {
             return;
         }
-        let (scalar, simd) = (Isa::Scalar.kernels(), Isa::Avx2.kernels());
         let mut x: Vec<f32> =
             noise(9).take(INT_CHUNK).map(|b| (f32::from(b) - 128.0) * 0.37).collect();
         x[..BLOCK].fill(0.0);
@@ -88,28 +127,11 @@ mod tests {
             // Halves between two integers, which must go to the even one.
             x[i] = if i % BLOCK == 0 { 127.0 } else { f32::from(i as i8) / 2.0 };
         }
-        let mut a = (vec![0i16; INT_CHUNK], vec![0i8; INT_CHUNK]);
-        let mut b = a.clone();
-        let mut scales = vec![vec![RowScale::default(); INT_CHUNK / BLOCK]; 4];
-        // SAFETY: one chunk each; the CPU has the instructions.
-        unsafe {
-            (scalar.quantise)(&x, &mut a.0, &mut scales[0]);
-            (simd.quantise)(&x, &mut b.0, &mut scales[1]);
-            (scalar.quantise_bytes)(&x, &mut a.1, &mut scales[2]);
-            (simd.quantise_bytes)(&x, &mut b.1, &mut scales[3]);
-        }
-        // A block that holds no finite scale has a NaN scale; its integers mean nothing.
-        let same = |scales: &[Vec<RowScale>], block: usize| {
-            let [p, q] = [&scales[0][block], &scales[1][block]];
-            p == q || (p.d.is_nan() && q.d.is_nan())
-        };
-        for block in 0..INT_CHUNK / BLOCK {
-            assert!(same(&scales[..2], block) && same(&scales[2..], block), "block {block}");
-            let columns = block * BLOCK..(block + 1) * BLOCK;
-            if scales[0][block].d.is_finite() {
-                assert_eq!(a.0[columns.clone()], b.0[columns.clone()], "block {block}");
-                assert_eq!(a.1[columns.clone()], b.1[columns], "block {block}");
-            }
-        }
+        x[7 * BLOCK + 5] = -1000.0;
+        assert_eq!(same::<i16>(&x, f32::INFINITY), 0);
+        assert_eq!(same::<i8>(&x, f32::INFINITY), 0);
+        assert_eq!(same::<i8>(&x, f32::NAN), 0);
+        assert_eq!(same::<i8>(&x, 200.0), 1 << 7 | 1 << 2, "an outlier, and infinity");
+        assert_eq!(same::<i8>(&x, 0.0).count_ones(), 22, "all but zeros and NaN");
     }
 }

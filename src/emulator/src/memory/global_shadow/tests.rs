@@ -1,4 +1,4 @@
-//! What conflicts, what is kept, and what proxies need, in the records of global memory.
+//! What the shadow of global memory lets pass, and what it finds.
 
 use super::*;
 

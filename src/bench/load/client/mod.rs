@@ -1,12 +1,16 @@
 //! The load client: one thread, one poll, thousands of requests. Requests go out by an absolute
 //! schedule; what is late is recorded as late, and nothing that happens to one request delays the
-//! clock of another.
+//! clock of another. [`turns`]: requests that need the answer to another;
+//! [`ends`]: how requests end.
+
+mod ends;
+mod turns;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -14,11 +18,14 @@ use mio::{Events, Poll, Token};
 use super::conn::{Conn, Sent};
 use super::exchange::{Exchange, State};
 use super::protocol::Api;
-use super::record::{Failure, Reason, Record};
+use super::record::Record;
 use super::timer::Timer;
 use crate::error::{Error, Kind, Result};
 use crate::measure::interrupt::Interrupt;
 use crate::measure::machine;
+use crate::profile::clock;
+
+pub use turns::Follow;
 
 /// A request to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub struct Job {
     pub scheduled: Option<u64>,
     /// Head and body.
     pub bytes: Vec<u8>,
+    /// Requests of the same conversation that follow.
+    pub rest: usize,
 }
 
 /// How to send.
@@ -71,14 +80,15 @@ const LINGER_NS: u64 = 1_000_000_000;
 /// The user's wish to stop is looked for at least so often.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Sends `jobs` (in order of their schedule) and returns when each has ended. `ended` counts them
-/// meanwhile.
+/// Sends `jobs` (in order of their schedule), and what follows each, and returns when all have
+/// ended. `ended` counts them meanwhile.
 ///
 /// # Errors
 /// The operating system has no poll or timer for us. Failures of requests are in their records.
 pub fn run(
     jobs: &[Job],
     options: &Options,
+    follow: Option<&dyn Follow>,
     interrupt: &Interrupt,
     ended: &AtomicUsize,
 ) -> Result<Outcome> {
@@ -86,12 +96,17 @@ pub fn run(
     let poll = Poll::new().map_err(system)?;
     let timer = Timer::new(poll.registry(), TIMER).map_err(system)?;
     let usage = machine::thread_times();
+    let origin_ns = clock::now_ns();
     let mut client = Client {
         jobs,
+        follow,
+        made: Vec::new(),
+        turns: VecDeque::new(),
         options,
         poll,
         timer,
         start: Instant::now(),
+        origin_ns,
         conns: Vec::new(),
         vacant: Vec::new(),
         idle: Vec::new(),
@@ -117,10 +132,17 @@ pub fn run(
 
 struct Client<'a> {
     jobs: &'a [Job],
+    follow: Option<&'a dyn Follow>,
+    /// Jobs made of answers; they are numbered on from `jobs`.
+    made: Vec<Job>,
+    /// Of these, those to send, and since when.
+    turns: VecDeque<(usize, u64)>,
     options: &'a Options,
     poll: Poll,
     timer: Timer,
     start: Instant,
+    /// The same instant in nanoseconds of the monotonic clock.
+    origin_ns: u64,
     conns: Vec<Option<Conn>>,
     /// Empty places in `conns`.
     vacant: Vec<usize>,
@@ -159,13 +181,13 @@ impl Client<'_> {
             again.into_iter().for_each(|place| self.readable(place, true));
             self.wait(&mut events, more)?;
             for event in &events {
-                match event.token() {
-                    TIMER => self.timer.fired(),
-                    Token(place) => self.ready(place, event),
-                }
                 // A request that is due does not wait for a crowd of answers.
                 if self.is_due() {
                     self.send_due();
+                }
+                match event.token() {
+                    TIMER => self.timer.fired(),
+                    Token(place) => self.ready(place, event),
                 }
             }
         }
@@ -181,7 +203,8 @@ impl Client<'_> {
         let wakes = if Timer::WAKES_POLL { None } else { due };
         let nanos = [deadline, wakes].into_iter().flatten().map(|at| at.saturating_sub(now)).min();
         let wait = nanos.map_or(LOOK, |n| Duration::from_nanos(n).min(LOOK));
-        let wait = if busy || !self.again.is_empty() { Duration::ZERO } else { wait };
+        let busy = busy || !self.again.is_empty() || !self.turns.is_empty();
+        let wait = if busy { Duration::ZERO } else { wait };
         match self.poll.poll(events, Some(wait)) {
             Err(e) if e.kind() != io::ErrorKind::Interrupted => Err(e),
             _ => Ok(()),
@@ -200,11 +223,14 @@ impl Client<'_> {
     }
 
     fn is_due(&self) -> bool {
-        self.next_job().is_some_and(|job| job.scheduled.is_none_or(|at| at <= self.now()))
+        let next = self.next_job();
+        !self.turns.is_empty()
+            || next.is_some_and(|job| job.scheduled.is_none_or(|at| at <= self.now()))
     }
 
     /// Sends what is due; true if more is due than this turn's share.
     fn send_due(&mut self) -> bool {
+        self.send_turns();
         for _ in 0..SENDS_A_TURN {
             let Some(job) = self.jobs.get(self.next) else { return false };
             let most = self.options.concurrency.unwrap_or(usize::MAX);
@@ -218,6 +244,7 @@ impl Client<'_> {
                 index: job.index,
                 scheduled,
                 ready: scheduled.max(free),
+                origin_ns: self.origin_ns,
                 ..Record::default()
             };
             self.next += 1;
@@ -241,15 +268,17 @@ impl Client<'_> {
                     record.connected = true;
                     place
                 }
-                Err(e) => return self.count(record, Some(failed_connect(&e))),
+                Err(e) => return self.count(record, Some(ends::failed_connect(&e))),
             },
         };
         self.serial += 1;
         let deadline = record.sent.saturating_add(self.options.timeout.as_nanos() as u64);
+        let length = self.job(job).bytes.len();
         self.deadlines.push(Reverse((deadline, place, self.serial)));
         let Some(conn) = self.conns[place].as_mut() else { return };
         conn.serial = self.serial;
         conn.job = job;
+        conn.length = length;
         conn.reused = idle.is_some();
         conn.exchange = Some(Exchange::new(self.options.api, self.options.keep_text, record));
         conn.written = 0;
@@ -291,10 +320,12 @@ impl Client<'_> {
         if conn.exchange.is_none() {
             return;
         }
-        match conn.write(&self.jobs[conn.job].bytes) {
+        let job = self.jobs.get(conn.job);
+        let Some(job) = job.or_else(|| self.made.get(conn.job - self.jobs.len())) else { return };
+        match conn.write(&job.bytes) {
             Ok(Sent::All | Sent::Some) => {}
             Err(e) if conn.connected => self.broken(place, &e),
-            Err(e) => self.close(place, Some(failed_connect(&e))),
+            Err(e) => self.close(place, Some(ends::failed_connect(&e))),
         }
     }
 
@@ -346,7 +377,7 @@ impl Client<'_> {
             Ok(State::Answered) => self.answered(place, at),
             Ok(State::Ended { keep_alive }) => {
                 // An answer to half a request: the rest must not go before the next one.
-                let all_sent = conn.written == self.jobs[conn.job].bytes.len();
+                let all_sent = conn.written == conn.length;
                 let finished = conn.take_record();
                 self.settle(finished, None);
                 if keep_alive && all_sent {
@@ -381,102 +412,4 @@ impl Client<'_> {
         conn.serial = 0;
         self.idle.push(place);
     }
-
-    fn closed(&mut self, place: usize) {
-        let at = self.now();
-        if self.resend(place) {
-            return;
-        }
-        let Some(conn) = self.conns[place].as_mut() else { return };
-        let ended = conn.exchange.as_mut().filter(|_| !conn.lingers).map(|e| e.closed(at));
-        self.close(place, ended.and_then(std::result::Result::err));
-    }
-
-    fn broken(&mut self, place: usize, error: &io::Error) {
-        if !self.resend(place) {
-            self.close(place, Some(Failure::new(Reason::Closed, error.to_string())));
-        }
-    }
-
-    /// A kept connection that the server closed before a byte of the answer: the request goes out
-    /// once more on a new one, and its clock runs on.
-    fn resend(&mut self, place: usize) -> bool {
-        let Some(conn) = self.conns[place].as_mut() else { return false };
-        let stale = conn.reused && conn.exchange.as_ref().is_some_and(Exchange::untouched);
-        if !stale {
-            return false;
-        }
-        let (job, record) = (conn.job, conn.take_record());
-        self.drop_conn(place);
-        self.outcome.resent += 1;
-        if let Some(record) = record {
-            self.send(job, record, true);
-        }
-        true
-    }
-
-    /// Closes a connection; its request, if it has one, ends with `failure`, or well.
-    fn close(&mut self, place: usize, failure: Option<Failure>) {
-        let record = self.conns[place].as_mut().and_then(Conn::take_record);
-        self.drop_conn(place);
-        self.settle(record, failure);
-    }
-
-    fn drop_conn(&mut self, place: usize) {
-        if let Some(mut conn) = self.conns[place].take() {
-            let _ = self.poll.registry().deregister(&mut conn.stream);
-            self.idle.retain(|&p| p != place);
-            self.vacant.push(place);
-        }
-    }
-
-    fn settle(&mut self, record: Option<Record>, failure: Option<Failure>) {
-        if let Some(record) = record {
-            self.count(record, failure);
-        }
-    }
-
-    fn count(&mut self, mut record: Record, failure: Option<Failure>) {
-        let now = self.now();
-        if failure.is_some() {
-            record.failure = failure;
-            record.end = now;
-        }
-        self.freed.push_back(now);
-        self.active -= 1;
-        self.outcome.records.push(record);
-        self.ended.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn expire(&mut self) {
-        let now = self.now();
-        while let Some(&Reverse((at, place, serial))) = self.deadlines.peek() {
-            if at > now {
-                break;
-            }
-            self.deadlines.pop();
-            let Some(conn) = self.conns.get(place).and_then(Option::as_ref) else { continue };
-            if conn.serial == serial {
-                let seconds = self.options.timeout.as_secs_f64();
-                let failure = conn.exchange.as_ref().map(|e| e.expired(seconds));
-                self.close(place, failure);
-            }
-        }
-    }
-
-    /// The user asked to stop: what runs is cancelled.
-    fn stop(&mut self) {
-        self.outcome.interrupted = true;
-        self.outcome.unsent = self.jobs.len() - self.next;
-        for place in 0..self.conns.len() {
-            if self.conns[place].is_some() {
-                let failure = Failure::new(Reason::Cancelled, "the run was interrupted");
-                self.close(place, Some(failure));
-            }
-        }
-    }
-}
-
-fn failed_connect(error: &io::Error) -> Failure {
-    Failure::new(Reason::Connect, error.to_string())
 }

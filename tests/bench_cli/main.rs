@@ -1,7 +1,9 @@
 //! The bench commands as users call them, against the mock server: rows, lines, exit codes.
 
-#[path = "support/mock/mod.rs"]
+mod data;
+#[path = "../support/mock/mod.rs"]
 mod mock;
+mod validity;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -106,18 +108,6 @@ fn failures_have_a_row_too_and_exit_1() {
     );
 }
 
-#[test]
-fn strict_exits_4() {
-    let mock = Mock::start(Timing::default());
-    for (fault, check) in [("early", "achieved_output"), ("cached", "prefix_cache_hits")] {
-        let file = File::new(&format!("strict-{fault}.jsonl"));
-        let out = serving(&mock, fault, "--strict", &file);
-        assert_eq!(out.status.code(), Some(4), "{}", text(&out));
-        assert!(text(&out).contains(&format!("{check} fail")), "{}", text(&out));
-        assert_eq!(file.rows().len(), 1, "the row is kept");
-    }
-}
-
 /// Runs `words`, sends SIGINT as soon as `ready`, waits for the end.
 #[cfg(unix)]
 fn interrupted(words: &str, ready: impl Fn() -> bool) -> Output {
@@ -184,6 +174,20 @@ fn an_interruption_writes_what_there_is_and_exits_130() {
     let row = &file.rows()[0];
     assert_eq!(row["interrupted"], true);
     assert!(row["completed"].as_u64().unwrap() >= 2 && row["unsent"].as_u64().unwrap() > 400);
+}
+
+/// What no request keeps, though it is alone, is kept at no rate: that is said at once.
+#[test]
+fn an_impossible_objective_is_not_searched_for() {
+    let mock = Mock::start(Timing::default());
+    let file = File::new("impossible.jsonl");
+    let out = serving(&mock, "", "--find-max-rate --slo ttft:1", &file);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+    assert!(text(&out).contains("kept by no request, though sent one at a time"), "{}", text(&out));
+    assert!(file.rows()[0]["max_rate"].is_null());
+    assert_eq!(mock.seen.lock().unwrap().requests.len(), 4 + 1, "and a warm-up");
+    let out = serving(&mock, "s500", "--find-max-rate --slo ttft:1 --warmup-requests 0", &file);
+    assert!(text(&out).contains("no request succeeded: oops"), "{}", text(&out));
 }
 
 #[test]

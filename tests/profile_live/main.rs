@@ -1,6 +1,8 @@
 //! Profiling a live server as SGLang's page shows it: each curl line of README, the steps that
 //! were captured asserted, the traces validated.
 
+mod more;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,10 @@ const TINY: &str = r#"{"num_hidden_layers": 2, "hidden_size": 64, "intermediate_
 
 impl Server {
     fn start(name: &str) -> Server {
+        Self::with(name, &[])
+    }
+
+    fn with(name: &str, more: &[&str]) -> Server {
         let root = std::env::temp_dir().join(format!("pacer-live-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&root);
         std::fs::create_dir_all(&root).unwrap();
@@ -29,6 +35,7 @@ impl Server {
             .args(["serve", "--port", "0", "--load-format", "dummy", "--threads", "1"])
             .args(["--json-model-override-args", TINY, "--max-total-tokens", "4096"])
             .args(["--context-length", "512"])
+            .args(more)
             .env("PACER_PROFILER_DIR", &root)
             .env_remove("PACER_API_KEY")
             .env_remove("PACER_ADMIN_API_KEY")
@@ -47,8 +54,8 @@ impl Server {
         Server { child, address, root }
     }
 
-    /// As `curl -X POST` does it; `None` sends no body at all.
-    fn post(&self, path: &str, body: Option<Value>) -> (u16, Value) {
+    /// Asks as `curl -X POST` does; `None` sends no body at all.
+    fn ask(&self, path: &str, body: Option<Value>) -> TcpStream {
         let body = body.map(|b| b.to_string()).unwrap_or_default();
         let mut socket = TcpStream::connect(&self.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -59,6 +66,11 @@ impl Server {
             body.len()
         );
         socket.write_all(head.as_bytes()).unwrap();
+        socket
+    }
+
+    fn post(&self, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut socket = self.ask(path, body);
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();

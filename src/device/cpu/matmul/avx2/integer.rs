@@ -1,0 +1,316 @@
+//! The integer tile: up to 4 activation rows × 16 weight rows, of packed or unpacked weights.
+//!
+//! An octet's codes are loaded (and unpacked) once for all rows of the tile, an activation once
+//! for both octets: at full height 16 multiplications for 8 loads. Fine blocks are multiplied
+//! again with their low bytes.
+
+use std::arch::x86_64::*;
+
+use super::codes::{QUANTISED, at_type, load, prefetch, scale};
+use super::float::add_to;
+use super::width::{Vectors, Width, vector_at};
+use crate::device::cpu::matmul::integer::Rows;
+use crate::device::cpu::matmul::kernels::{Codes, INT_CHUNK, IntTile, Source};
+use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
+use crate::types::Dtype;
+
+/// See [`IntTile`].
+///
+/// # Safety
+/// As [`super::super::kernels::Kernels`] says.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn tile<A: Width<N>, const N: usize>(tile: &IntTile<'_, A>) {
+    // SAFETY: passed on.
+    unsafe {
+        match tile.rows {
+            1 => by_source::<A, N, 1>(tile),
+            2 => by_source::<A, N, 2>(tile),
+            3 => by_source::<A, N, 3>(tile),
+            _ => by_source::<A, N, 4>(tile),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn by_source<A: Width<N>, const N: usize, const M: usize>(tile: &IntTile<'_, A>) {
+    assert!(tile.blocks * BLOCK <= INT_CHUNK && tile.a.fine.len() >= M);
+    // SAFETY: passed on.
+    unsafe {
+        match tile.weights {
+            Source::Packed(units) => at_type!(tile.dtype, packed[A, N, M](tile, units)),
+            Source::Unpacked(codes) => unpacked::<A, N, M>(tile, codes),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn packed<A: Width<N>, const N: usize, const M: usize, const T: usize>(
+    tile: &IntTile<'_, A>,
+    units: &[u8],
+) {
+    let blocks = layout::unit_len(QUANTISED[T]) / BLOCK;
+    assert!(tile.blocks / blocks * layout::unit_bytes(QUANTISED[T]) <= units.len());
+    // SAFETY: the units hold the tile's blocks (just checked).
+    unsafe { rows::<A, N, M, Packed<T>>(tile, &Packed { units: units.as_ptr() }) }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unpacked<A: Width<N>, const N: usize, const M: usize>(
+    tile: &IntTile<'_, A>,
+    codes: &Codes,
+) {
+    // Once unpacked, types differ in their codes' bits and the number of scales.
+    // SAFETY: codes are of a whole chunk.
+    unsafe {
+        match layout::code_bits(tile.dtype) {
+            4 => rows::<A, N, M, Unpacked<2>>(tile, &Unpacked { codes }),
+            5 => rows::<A, N, M, Unpacked<4>>(tile, &Unpacked { codes }),
+            6 => rows::<A, N, M, Unpacked<7>>(tile, &Unpacked { codes }),
+            _ => rows::<A, N, M, Unpacked<0>>(tile, &Unpacked { codes }),
+        }
+    }
+}
+
+/// Where codes and scales of a type come from.
+trait Weights {
+    const DTYPE: Dtype;
+    /// Scales in a block.
+    const HALVES: usize = layout::scales_per_block(Self::DTYPE);
+    /// Octets that are multiplied at a time: with two scales there are registers for one.
+    const OCTETS: usize = if Self::HALVES == 1 { 2 } else { 1 };
+
+    /// Steps `j` and `j + 4` of an octet of a block.
+    unsafe fn codes<A: Width<N>, const N: usize>(
+        &self,
+        block: usize,
+        octet: usize,
+        j: usize,
+    ) -> Vectors<N>;
+
+    /// `(d, m)` of the rows of an octet of a block, or of half of it.
+    unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256);
+}
+
+struct Packed<const T: usize> {
+    units: *const u8,
+}
+
+impl<const T: usize> Packed<T> {
+    const BLOCKS: usize = layout::unit_len(QUANTISED[T]) / BLOCK;
+
+    #[inline(always)]
+    fn unit(&self, block: usize) -> *const u8 {
+        self.units.wrapping_add(block / Self::BLOCKS * layout::unit_bytes(QUANTISED[T]))
+    }
+}
+
+impl<const T: usize> Weights for Packed<T> {
+    const DTYPE: Dtype = QUANTISED[T];
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes<A: Width<N>, const N: usize>(
+        &self,
+        block: usize,
+        octet: usize,
+        j: usize,
+    ) -> Vectors<N> {
+        let offset = layout::codes_offset(Self::DTYPE, block % Self::BLOCKS)
+            + octet * layout::octet_bytes(Self::DTYPE);
+        // SAFETY: the block is inside the units (the caller's promise).
+        unsafe { A::vectors::<T>(self.unit(block).add(offset), j) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256) {
+        // SAFETY: as above.
+        unsafe { scale::<T>(self.unit(block), block % Self::BLOCKS, half, octet) }
+    }
+}
+
+/// Codes of type `T` or one that is unpacked alike.
+struct Unpacked<'a, const T: usize> {
+    codes: &'a Codes,
+}
+
+impl<const T: usize> Weights for Unpacked<'_, T> {
+    const DTYPE: Dtype = QUANTISED[T];
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn codes<A: Width<N>, const N: usize>(
+        &self,
+        block: usize,
+        octet: usize,
+        j: usize,
+    ) -> Vectors<N> {
+        let mut vectors = [[_mm256_setzero_si256(); N]; 2];
+        // SAFETY: the block is inside the chunk (the caller's promise).
+        unsafe {
+            let from = A::unpacked(self.codes).add((block * 2 + octet) * STEPS * N * 32);
+            for (half, vectors) in vectors.iter_mut().enumerate() {
+                for (n, vector) in vectors.iter_mut().enumerate() {
+                    *vector = load(from, vector_at::<N>(half, j, n));
+                }
+            }
+        }
+        vectors
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256) {
+        let part = block * layout::scales_per_block(Self::DTYPE) + half;
+        let at = part * PANEL + octet * OCTET;
+        // SAFETY: as above.
+        unsafe {
+            let (d, m) = (self.codes.d.as_ptr().add(at), self.codes.m.as_ptr().add(at));
+            (_mm256_loadu_ps(d), _mm256_loadu_ps(m))
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn rows<A: Width<N>, const N: usize, const M: usize, W: Weights>(
+    tile: &IntTile<'_, A>,
+    weights: &W,
+) {
+    let mut sums = [[_mm256_setzero_ps(); 2]; M];
+    let (mut fine, mut any) = ([0; M], 0);
+    fine.copy_from_slice(&tile.a.fine[..M]);
+    for bits in fine {
+        any |= bits;
+    }
+    for block in 0..tile.blocks {
+        if !tile.ahead.is_null() {
+            prefetch(tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE)), W::DTYPE);
+        }
+        for first in (0..2).step_by(W::OCTETS) {
+            // SAFETY: weights and rows hold the block (the caller's promise).
+            unsafe {
+                let mut dots = dots::<A, N, M, W>(weights, block, first, tile.a.q);
+                if A::FINE && any >> block & 1 == 1 {
+                    let low = self::dots::<A, N, M, W>(weights, block, first, tile.a.low);
+                    dots = refined::<M, W>(dots, low, bits_of(fine, block));
+                }
+                add_block::<A, M, W>(&mut sums, dots, weights, block, first, &tile.a);
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        // SAFETY: the caller's promise about `out`.
+        unsafe { add_to(&tile.out, r, *sums) };
+    }
+}
+
+/// Dot products of a block: `[row][octet][half]`, of which a type uses [`Weights::OCTETS`] and
+/// [`Weights::HALVES`].
+type Dots<const M: usize> = [[[__m256i; 2]; 2]; M];
+
+/// The indices of [`Dots`] that are in use. Here and not where they are used: a closure in a
+/// function with target features is never inlined into an iterator, which has none.
+#[inline(always)]
+fn used<const M: usize, W: Weights>() -> impl Iterator<Item = (usize, usize, usize)> {
+    let (octets, halves) = (W::OCTETS, W::HALVES);
+    (0..M * octets * halves).map(move |i| (i / (octets * halves), i / halves % octets, i % halves))
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
+    weights: &W,
+    block: usize,
+    first: usize,
+    a: &[A],
+) -> Dots<M> {
+    let mut dots = [[[_mm256_setzero_si256(); 2]; 2]; M];
+    let run = A::run(layout::code_bits(W::DTYPE));
+    // Hidden from the compiler: it would unroll the loop whole, order it by columns and spill.
+    let run = if M == 1 { run } else { std::hint::black_box(run) };
+    let mut start = 0;
+    // SAFETY: weights and rows hold the block (the caller's promise).
+    unsafe {
+        let a = a.as_ptr().add(block * BLOCK);
+        while start < STEPS / 2 {
+            let mut short = [[[_mm256_setzero_si256(); 2]; 2]; M];
+            for j in start..start + run {
+                let mut q = [[[_mm256_setzero_si256(); N]; 2]; 2];
+                for (o, q) in q[..W::OCTETS].iter_mut().enumerate() {
+                    *q = weights.codes::<A, N>(block, first + o, j);
+                }
+                for half in 0..2 {
+                    for n in 0..N {
+                        let at = vector_at::<N>(half, j, n);
+                        for (r, short) in short.iter_mut().enumerate() {
+                            let a = four_bytes(a.add(r * INT_CHUNK).cast(), at);
+                            for (q, short) in q[..W::OCTETS].iter().zip(short) {
+                                let sum = &mut short[half % W::HALVES];
+                                *sum = A::multiply(*sum, q[half][n], a);
+                            }
+                        }
+                    }
+                }
+            }
+            for (r, o, h) in used::<M, W>() {
+                dots[r][o][h] = _mm256_add_epi32(dots[r][o][h], A::widen(short[r][o][h]));
+            }
+            start += run;
+        }
+    }
+    dots
+}
+
+/// Dots of both bytes, of rows of which the block is fine.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn refined<const M: usize, W: Weights>(mut high: Dots<M>, low: Dots<M>, fine: [u32; M]) -> Dots<M> {
+    for (r, o, h) in used::<M, W>() {
+        let shift = _mm_cvtsi32_si128(8 * fine[r] as i32);
+        let shifted = _mm256_sll_epi32(high[r][o][h], shift);
+        high[r][o][h] = _mm256_add_epi32(shifted, low[r][o][h]);
+    }
+    high
+}
+
+/// `sums += d_w d_a · dots + m_w · (d_a Σ q_a)` of a block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_block<A, const M: usize, W: Weights>(
+    sums: &mut [[__m256; 2]; M],
+    dots: Dots<M>,
+    weights: &W,
+    block: usize,
+    first: usize,
+    a: &Rows<'_, A>,
+) {
+    for o in 0..W::OCTETS {
+        for half in 0..W::HALVES {
+            // SAFETY: weights and rows hold the block (the caller's promise).
+            let (d, m) = unsafe { weights.scale(block, half, first + o) };
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let row = unsafe { &*a.scales.as_ptr().add(r * (INT_CHUNK / BLOCK) + block) };
+                let (d, sum) = (_mm256_mul_ps(d, _mm256_set1_ps(row.d)), &mut sums[first + o]);
+                *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r][o][half]), d, *sum);
+                if layout::code_bits(W::DTYPE) < 8 {
+                    let total = if W::HALVES == 2 { row.halves[half] } else { row.sum };
+                    *sum = _mm256_fmadd_ps(m, _mm256_set1_ps(total), *sum);
+                }
+            }
+        }
+    }
+}
+
+/// Bit `block` of every row's word.
+fn bits_of<const M: usize>(words: [u32; M], block: usize) -> [u32; M] {
+    words.map(|word| word >> block & 1)
+}
+
+/// Four bytes of activations, the `index`th, in every lane.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn four_bytes(a: *const i32, index: usize) -> __m256i {
+    // SAFETY: the caller's pointer holds them.
+    _mm256_set1_epi32(unsafe { a.add(index).read_unaligned() })
+}
