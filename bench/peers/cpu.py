@@ -234,8 +234,8 @@ def arguments():
     parser.add_argument("--work", type=llama.path, default=ROOT / "target/peers",
                         help="where tools and files are made (default target/peers)")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--activation-bits", type=int, choices=[8, 16], default=8,
-                        help="Pacer's (default 8, as Pacer's own)")
+    parser.add_argument("--activation-bits", type=int, choices=[8, 16], default=16,
+                        help="Pacer's (default 16, as Pacer's own)")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",
                         help=f"of {', '.join(STAGES)}")

@@ -21,9 +21,9 @@ pub enum Mode {
     /// Activations are quantised in blocks of 32 and multiplied as integers: to 8 bits for
     /// weights of 4 to 6 bits, or 16 in blocks with outliers (see [`integer`](super::integer));
     /// to 16 bits for 8-bit weights.
-    #[default]
     Int8,
     /// Activations are quantised to 16 bits for all weights.
+    #[default]
     Int16,
     /// Weights are dequantised to f32 and multiplied as such.
     Exact,
