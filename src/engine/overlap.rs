@@ -118,11 +118,13 @@ impl Engine {
         self.settle(b, updates)?;
         let number = b.step.number as u32;
         self.recorder.since(trace::Kind::Commit, number, 0, start);
-        self.last.settle = begin.elapsed();
+        let end = Instant::now();
+        self.last.settle = end - begin;
         self.last.total = flight.begun.elapsed();
         self.put_back(flight.buffers);
         if let Some(overlap) = &mut self.overlap {
-            overlap.settled = flies.then(|| (begin, Instant::now()));
+            // The same interval: no more can be hidden than was settled.
+            overlap.settled = flies.then_some((begin, end));
         }
         if go && !flies {
             // What waited for these results may run now.
