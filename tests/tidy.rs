@@ -236,6 +236,15 @@ fn files_and_functions_are_short() {
 }
 
 #[test]
+fn merges_leave_no_markers() {
+    for name in ["README.md", "CHANGELOG.md", "bench/README.md", "tests/README.md"] {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        let left = text.lines().find(|l| ["<<<<<<< ", ">>>>>>> "].iter().any(|m| l.starts_with(m)));
+        assert_eq!(left, None, "{name}");
+    }
+}
+
+#[test]
 fn every_file_says_what_it_is() {
     for (name, text) in sources("src").iter().chain(&sources("tests")) {
         let first = text.lines().next().unwrap_or("");

@@ -183,7 +183,7 @@ mod tests {
         assert!(names[1].contains("a_stack_names_the_function"), "{names:#?}");
         assert!(!names.iter().any(|n| n.contains("backtrace-")), "{names:#?}");
         assert!(own("backtrace::trace") && own("pacer::profile::stack::take"));
-        assert!(own("here (seven/src/profile/stack.rs:59)"));
+        assert!(own("here (pacer/src/profile/stack.rs:59)"));
         assert!(!own("launch (src/device/gpu/graphs.rs:1)") && !own("pacer::other::take"));
         // The same place gives the same stack, which is kept once; another gives another.
         let mut numbers = Vec::new();

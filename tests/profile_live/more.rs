@@ -149,28 +149,20 @@ fn a_step_is_saved_and_replayed() {
 fn the_time_to_the_first_token_is_taken_apart_end_to_end() {
     let server = Server::start("parts");
     let url = format!("http://{}", server.address);
-    for (backend, tokens) in [("sglang", "8"), ("vllm", "1")] {
-        let row = pacer(&[
-            "bench-serving",
-            "--backend",
-            backend,
-            "--base-url",
-            &url,
-            "--num-prompts",
-            "6",
-            "--random-input-len",
-            "40",
-            "--random-output-len",
-            tokens,
-            "--random-range-ratio",
-            "1",
-            "--max-concurrency",
-            "2",
-            "--output-file",
-            "",
-            "--json",
-            "--disable-tqdm",
-        ]);
+    let random = "--num-prompts 6 --random-input-len 40 --random-range-ratio 1";
+    let turns = "--dataset-name generated-shared-prefix --gsp-num-groups 1 --gsp-num-turns 3 \
+                 --gsp-prompts-per-group 2 --gsp-system-prompt-len 8 --gsp-question-len 8";
+    for words in [
+        format!("--backend sglang {random} --random-output-len 8"),
+        format!("--backend vllm {random} --random-output-len 1"),
+        format!("--backend sglang {turns} --gsp-output-len 4"),
+    ] {
+        let words = format!(
+            "bench-serving --base-url {url} {words} --max-concurrency 2 --json --disable-tqdm"
+        );
+        let mut words: Vec<&str> = words.split_whitespace().collect();
+        words.extend(["--output-file", ""]);
+        let row = pacer(&words);
         let row: Value = serde_json::from_str(&row).unwrap();
         let ttft = &row["ttft_parts"];
         assert_eq!((&ttft["requests"], &ttft["clock"]), (&json!(6), &json!("shared")), "{row}");

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::OneBatch;
-use super::ops::{self, Gpu, OpTable, OpTime};
+use super::ops::{Gpu, OpTable, OpTime};
 use crate::model::cost::{Cost, StepShape, Storage, cost};
 use crate::model::plan::Plan;
+use crate::profile::describe::layers_as_star;
 use crate::profile::gpu::{
     GpuSpan, GpuTrace, GpuWork, Owner, SAMPLING, Session, Taken, UNKNOWN, is_known, owner_name,
 };
@@ -108,7 +109,7 @@ fn name(plan: &Plan, parts: &BTreeMap<usize, usize>, owner: Owner) -> (String, S
     match plan.ops.get(first..first + count) {
         Some(ops) if is_known(owner) && !ops.is_empty() => {
             let names: Vec<&str> = ops.iter().map(|p| p.op.name()).collect();
-            (names.join(" + "), ops::layers_as_star(&ops[0].scope))
+            (names.join(" + "), layers_as_star(&ops[0].scope))
         }
         _ => (owner_name(if is_known(owner) { owner } else { UNKNOWN }).to_owned(), "step".into()),
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::bench::ceilings::Ceilings;
 use crate::model::cost::{Cost, StepShape, Storage, cost, step_cost};
 use crate::model::plan::{Op, Plan};
-use crate::profile::describe;
+use crate::profile::describe::{self, layers_as_star};
 use crate::profile::recorder::{Event, Recorder};
 
 /// Time and least work of one kind of op.
@@ -192,17 +192,10 @@ pub fn table(plan: &Plan, storage: &Storage, recorder: &Recorder, shapes: &[Step
 }
 
 /// Does the op multiply with a matrix of fewer than 16 bits a number?
-pub(super) fn quantised(plan: &Plan, op: &Op, storage: &Storage) -> bool {
+fn quantised(plan: &Plan, op: &Op, storage: &Storage) -> bool {
     let Op::Linear { matrix, .. } = op else { return false };
     plan.matrices.get(*matrix).is_some_and(|m| {
         let numbers = (m.parts.iter().map(|p| p.rows).sum::<usize>() * m.cols) as u64;
         (storage.matrix_bytes)(*matrix) < 2 * numbers
     })
-}
-
-/// `model.layers.12.mlp` as `model.layers.*.mlp`.
-pub(super) fn layers_as_star(scope: &str) -> String {
-    let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    let parts = scope.split('.').map(|p| if number(p) { "*" } else { p });
-    parts.collect::<Vec<_>>().join(".")
 }

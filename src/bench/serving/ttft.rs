@@ -29,8 +29,9 @@ const PARTS: [(&str, &str); COUNT - 1] = [
     ("detokenised", "detokenise"),
     ("taken", "hand to the event loop"),
     ("formatted", "make the event"),
-    ("written", "write to the socket"),
+    (WRITTEN, "write to the socket"),
 ];
+const WRITTEN: &str = "written";
 /// The last part ends with the client's own stamp.
 const LAST: &str = "client reads";
 const COUNT: usize = 15;
@@ -65,11 +66,13 @@ pub fn way(record: &Record, boot: &str) -> Option<Way> {
     // On another clock the server's own parts stand alone.
     let (start, end) = match one_clock {
         true => (record.origin_ns + record.sent, record.origin_ns + first),
-        false => (stamp("first_byte")?, stamp("written").or(stamp("formatted"))?),
+        false => (stamp("first_byte")?, stamp(WRITTEN).or(stamp("formatted"))?),
     };
     let (mut parts, mut last, mut whole) = ([0; COUNT], start, true);
     for (part, (name, _)) in parts.iter_mut().zip(PARTS) {
-        match stamp(name).map(|at| at.min(end)).filter(|at| *at >= last) {
+        // Only the return from the last write may be later than the client's read.
+        let at = stamp(name).map(|at| if name == WRITTEN { at.min(end) } else { at });
+        match at.filter(|at| (last..=end).contains(at)) {
             Some(at) => {
                 *part = if whole { at - last } else { 0 };
                 (last, whole) = (at, true);
@@ -220,6 +223,9 @@ mod tests {
         assert_eq!(sum(&w), w.ttft);
         // Out of order is as good as missing.
         let w = way(&change("parsed", 77), "b").unwrap();
+        assert_eq!((w.residual, sum(&w)), (11, w.ttft));
+        // Nor can the server have parsed what the client had the answer to.
+        let w = way(&change("parsed", 1 << 40), "b").unwrap();
         assert_eq!((w.residual, sum(&w)), (11, w.ttft));
         // An open connection was not accepted; its part is the sending.
         let w = way(&change("accepted", 0), "b").unwrap();

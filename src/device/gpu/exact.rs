@@ -66,9 +66,8 @@ pub fn check(
         let card = Card::of(driver.card(), true);
         let all = variants(Family::Plain, half, gated, &card)?;
         let mut first: Option<Vec<u8>> = None;
-        // The narrowest mma.sync, which comes first, is compared with each wgmma; clusters of four
-        // make a tile's sums as clusters of two do.
-        let asked = |(i, v): &(usize, &Variant)| *i == 0 || v.tile.cluster == 2;
+        // The narrowest mma.sync, which comes first, is compared with each wgmma.
+        let asked = |(i, v): &(usize, &Variant)| *i == 0 || v.tile.wgmma;
         for variant in all.iter().enumerate().filter(asked).map(|v| v.1) {
             let found = operands.multiply(&**driver, kernels, variant, &card)?;
             match &first {

@@ -244,7 +244,6 @@ impl Client<'_> {
                 index: job.index,
                 scheduled,
                 ready: scheduled.max(free),
-                origin_ns: self.origin_ns,
                 ..Record::default()
             };
             self.next += 1;
@@ -260,6 +259,7 @@ impl Client<'_> {
         if record.sent == 0 {
             record.sent = now;
         }
+        record.origin_ns = self.origin_ns;
         let idle = if fresh { None } else { self.idle.pop() };
         let place = match idle {
             Some(place) => place,

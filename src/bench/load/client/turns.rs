@@ -46,17 +46,12 @@ impl Client<'_> {
     /// What can no longer come has failed, too.
     fn give_up(&mut self, index: usize, now: u64, failure: &Failure) {
         let Some(follow) = self.follow else { return };
+        let (scheduled, ready, sent, end) = (now, now, now, now);
         for index in follow.behind(index) {
             let failure = Some(failure.clone());
-            let record = Record {
-                index,
-                scheduled: now,
-                ready: now,
-                end: now,
-                failure,
-                ..Record::default()
-            };
-            self.outcome.records.push(Record { sent: now, ..record });
+            let record =
+                Record { index, scheduled, ready, sent, end, failure, ..Record::default() };
+            self.outcome.records.push(record);
             self.ended.fetch_add(1, Ordering::Relaxed);
         }
     }
