@@ -146,6 +146,29 @@ fn one_instruction_of_a_warp() {
     }
 }
 
+/// One instruction that a warp comes by twice is two: in a loop that one lane at a time stores
+/// in, the lanes race with each other; the same lane, or all of them each time, do not.
+#[test]
+fn one_instruction_of_a_warp_twice() {
+    for space in ["shared", "global"] {
+        let (declare, at) = match space {
+            "shared" => (".shared .align 4 .b8 s[4];", "s"),
+            _ => ("", "%out"),
+        };
+        let turns = |who: &str, between: &str| {
+            format!(
+                "{declare} mov.u32 %r1, 0; L: {who} @%p1 st.{space}.u32 [{at}], %r1; {between} \
+                 add.u32 %r1, %r1, 1; setp.lt.u32 %p2, %r1, 4; @%p2 bra L;"
+            )
+        };
+        let next = "setp.eq.u32 %p1, %tid, %r1;";
+        breaks(Rule::Race, &turns(next, ""), threads(32));
+        run(&turns(next, "bar.warp.sync -1;"), threads(32));
+        run(&turns("setp.eq.u32 %p1, %tid, 3;", ""), threads(32));
+        run(&turns("setp.eq.u32 %p1, %tid, %tid;", ""), threads(1));
+    }
+}
+
 /// Blocks of a grid are not ordered with each other.
 #[test]
 fn blocks_of_a_grid() {

@@ -51,7 +51,7 @@ fn one_after_three(space: &str, place: &str, first: &str, told: &[u32], second: 
     )
 }
 
-const SPACES: [&str; 1] = ["global"];
+const SPACES: [&str; 2] = ["global", "shared"];
 
 fn warps(seed: u64) -> Setup<'static> {
     Setup { threads: 128, seed, ..Setup::default() }

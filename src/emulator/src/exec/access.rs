@@ -214,8 +214,8 @@ impl Ctx<'_> {
             Err(r) => return refused(r, lane, "read", address),
         };
         if checks.races {
-            if let Err(r) = shared.read(at, bytes, &who, clock) {
-                return refused(r, lane, "read", address);
+            if let Err(c) = shared.access(at, bytes, &who, clock, false) {
+                return refused(Refusal::Conflict(c), lane, "read", address);
             }
             if shared.holds_mbarrier(at, out.len()) {
                 return refused(Refusal::Mbarrier, lane, "read", address);
@@ -279,8 +279,8 @@ impl Ctx<'_> {
                     Err(r) => return refused(r, lane, "write", address),
                 };
                 if races {
-                    if let Err(r) = shared.write(at, bytes, &who, clock) {
-                        return refused(r, lane, "write", address);
+                    if let Err(c) = shared.access(at, bytes, &who, clock, true) {
+                        return refused(Refusal::Conflict(c), lane, "write", address);
                     }
                     if shared.holds_mbarrier(at, data.len()) {
                         return refused(Refusal::Mbarrier, lane, "write", address);
@@ -360,6 +360,7 @@ impl Ctx<'_> {
         a: &[Src],
         addr: &Addr,
     ) -> Run<()> {
+        self.warp.stores = self.warp.stores.wrapping_add(1);
         let at = self.addresses(addr);
         let width = ty.bytes() as usize;
         let (one, many): ([V64; 1], Vec<V64>);

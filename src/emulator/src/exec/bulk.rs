@@ -257,7 +257,6 @@ impl Ctx<'_> {
     pub fn lend(&mut self, rank: usize, address: u32, bytes: u32, lane: u32) -> Run<()> {
         let (who, clock) = (self.access(lane, false), self.warp.clock(lane).clone());
         let checks = self.env.checks;
-        let pc = self.pc;
         let shared = &mut self.cl.blocks[rank].shared;
         let at = match shared.offset(address, bytes) {
             Ok(at) => at,
@@ -265,22 +264,11 @@ impl Ctx<'_> {
         };
         if checks.uninitialised && !shared.is_written(at, bytes as usize) {
             // In flight is the better name where a copy is still to come.
-            let pending = shared.cells(at, bytes as usize, |c, _| match c.incoming {
-                0 => Ok(()),
-                pc => Err(crate::memory::shadow::Conflict::Incoming { pc: pc - 1 }),
-            });
+            let pending = shared.expected(at, bytes);
             let refusal = pending.err().map_or(Refusal::Unwritten, Refusal::Conflict);
             return refused(refusal, lane, "asynchronous read", address);
         }
-        let lent = shared.cells(at, bytes as usize, |cell, mask| {
-            if checks.races {
-                cell.async_read(&who, mask, &clock)?;
-            }
-            cell.outgoing = cell.outgoing.saturating_add(1);
-            cell.outgoing_pc = pc;
-            Ok(())
-        });
-        match lent {
+        match shared.lend(at, bytes, &who, &clock, checks.races) {
             Ok(()) => Ok(()),
             Err(c) => refused(Refusal::Conflict(c), lane, "read", address),
         }
@@ -288,28 +276,24 @@ impl Ctx<'_> {
 
     /// Ends the loan: the read happened before the lane's present.
     pub fn give_back(&mut self, rank: usize, address: u32, bytes: u32, lane: u32, pc: u32) {
-        let who = Access { pc, ..self.access(lane, false) };
-        let shared = &mut self.cl.blocks[rank].shared;
-        let Ok(at) = shared.offset(address, bytes) else { return };
-        let _ = shared.cells(at, bytes as usize, |cell, mask| {
-            cell.outgoing = cell.outgoing.saturating_sub(1);
-            cell.record_read(&who, mask);
-            Ok(())
-        });
+        self.end_loan(rank, address, bytes, &Access { pc, ..self.access(lane, false) }, lane);
     }
 
     /// Ends a loan by a read of the asynchronous engine, at its present epoch.
     pub fn engine_read(&mut self, rank: usize, address: u32, bytes: u32, pc: u32) {
         let actor = self.engine(rank);
         let epoch = self.cl.engine_epoch;
-        let who = Access { actor, base: actor, lane: 0, epoch, pc, atomic: false, generic: false };
+        let lane = self.warp.mask.trailing_zeros() % 32;
+        self.end_loan(rank, address, bytes, &Access::engine(actor, epoch, pc), lane);
+    }
+
+    /// Records a read that has ended, as far as it is not ordered before what a lane knows.
+    fn end_loan(&mut self, rank: usize, address: u32, bytes: u32, who: &Access, lane: u32) {
+        let clock = self.warp.clock(lane).clone();
         let shared = &mut self.cl.blocks[rank].shared;
-        let Ok(at) = shared.offset(address, bytes) else { return };
-        let _ = shared.cells(at, bytes as usize, |cell, mask| {
-            cell.outgoing = cell.outgoing.saturating_sub(1);
-            cell.record_read(&who, mask);
-            Ok(())
-        });
+        if let Ok(at) = shared.offset(address, bytes) {
+            shared.give_back(at, bytes, who, &clock);
+        }
     }
 
     /// The executing lanes learn what the asynchronous engine did up to an epoch.
@@ -441,16 +425,11 @@ impl Ctx<'_> {
 
     fn deliver_shared(&mut self, op: &AsyncOp, rank: usize, a: u32, part: &[u8], epoch: u32) {
         let actor = self.engine(rank);
-        let who =
-            Access { actor, base: actor, lane: 0, epoch, pc: op.pc, atomic: false, generic: false };
+        let (who, clock) = (Access::engine(actor, epoch, op.pc), self.warp.clock(op.lane).clone());
         let shared = &mut self.cl.blocks[rank].shared;
         let Ok(at) = shared.offset(a, part.len() as u32) else { return };
         shared.put(at, part);
-        let _ = shared.cells(at, part.len(), |cell, mask| {
-            cell.incoming = 0;
-            cell.record_write(&who, mask);
-            Ok(())
-        });
+        shared.land(at, part.len() as u32, &who, &clock);
     }
 }
 

@@ -230,6 +230,7 @@ impl Ctx<'_> {
             lane,
             epoch: self.warp.epochs[lane as usize],
             pc: self.pc,
+            store: self.warp.stores,
             atomic,
             generic: true,
         }

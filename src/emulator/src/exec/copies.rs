@@ -53,7 +53,6 @@ impl Ctx<'_> {
     /// Marks shared memory as the destination of an asynchronous copy that a lane starts.
     pub fn claim(&mut self, rank: usize, address: u32, bytes: u32, lane: u32) -> Run<()> {
         let (who, clock) = (self.access(lane, false), self.warp.clock(lane).clone());
-        let incoming = self.pc + 1;
         let races = self.env.checks.races;
         let shared = &mut self.cl.blocks[rank].shared;
         let at = match shared.offset(address, bytes) {
@@ -64,14 +63,7 @@ impl Ctx<'_> {
             let r = crate::memory::shared::Refusal::Mbarrier;
             return refused(r, lane, "asynchronous write", address);
         }
-        let marked = shared.cells(at, bytes as usize, |cell, mask| {
-            if races {
-                cell.may_write(&who, mask, &clock)?;
-            }
-            cell.incoming = incoming;
-            Ok(())
-        });
-        match marked {
+        match shared.claim(at, bytes, &who, &clock, races) {
             Ok(()) => Ok(()),
             Err(c) => {
                 let r = crate::memory::shared::Refusal::Conflict(c);
@@ -120,14 +112,11 @@ impl Ctx<'_> {
             }
             let who = self.access(lane, false);
             let who = crate::memory::shadow::Access { pc: copy.pc, ..who };
+            let clock = self.warp.clock(lane).clone();
             let shared = &mut self.cl.blocks[self.warp.rank].shared;
             let Ok(at) = shared.offset(copy.dst, copy.bytes) else { continue };
             shared.put(at, &data[..copy.bytes as usize]);
-            let _ = shared.cells(at, copy.bytes as usize, |cell, mask| {
-                cell.incoming = 0;
-                cell.record_write(&who, mask);
-                Ok(())
-            });
+            shared.land(at, copy.bytes, &who, &clock);
         }
         if !copies.is_empty() {
             self.changed();

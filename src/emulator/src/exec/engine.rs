@@ -58,7 +58,7 @@ impl Ctx<'_> {
         // Reads come before the copy's end, which begins the next epoch.
         let epoch = self.cl.engine_epoch + u32::from(!write);
         let atomic = op.reduce.is_some();
-        let who = Access { actor, base: actor, lane: 0, epoch, pc: op.pc, atomic, generic: false };
+        let who = Access { atomic, ..Access::engine(actor, epoch, op.pc) };
         let from = self.origin();
         match a.shadow.pass(from, write).access(at, bytes, &who, clock) {
             Ok(()) => Ok(()),

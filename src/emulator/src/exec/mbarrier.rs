@@ -113,8 +113,8 @@ impl Ctx<'_> {
         if shared.holds_mbarrier(offset, 8) {
             return refused(Refusal::Mbarrier, lane, "mbarrier.init", at);
         }
-        if let Err(r) = shared.write(offset, 8, &who, &clock) {
-            return refused(r, lane, "mbarrier.init", at);
+        if let Err(c) = shared.access(offset, 8, &who, &clock, true) {
+            return refused(Refusal::Conflict(c), lane, "mbarrier.init", at);
         }
         shared.set_mbarrier(offset, true);
         let empty = clock.empty();
@@ -137,9 +137,9 @@ impl Ctx<'_> {
         let clock = self.warp.clock(lane).clone();
         let shared = &mut self.cl.blocks[rank].shared;
         let Ok(offset) = shared.offset(at, 8) else { return Ok(()) };
-        match shared.cells(offset, 8, |cell, mask| cell.clone().read(&who, mask, &clock)) {
+        match shared.check(offset, 8, &who, &clock, false) {
             Ok(()) => Ok(()),
-            Err(r) => refused(Refusal::Conflict(r), lane, "use of the mbarrier", at),
+            Err(c) => refused(Refusal::Conflict(c), lane, "use of the mbarrier", at),
         }
     }
 

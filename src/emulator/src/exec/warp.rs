@@ -116,6 +116,8 @@ pub struct Warp {
     pub cluster_phase: u64,
     /// Epoch of each lane.
     pub epochs: V32,
+    /// Store instructions so far, wrapping.
+    pub stores: u16,
     /// What groups of lanes know of other threads.
     pub clocks: Vec<(u32, Arc<Clock>)>,
     /// Local memory, lane by lane, with a flag a byte.
@@ -154,6 +156,7 @@ impl Warp {
             finished_bar: 0,
             cluster_phase: 0,
             epochs: [1; LANES],
+            stores: 0,
             clocks: vec![(u32::MAX, Arc::new(clock))],
             local: vec![0; local_bytes * LANES],
             local_init: vec![false; local_bytes * LANES],

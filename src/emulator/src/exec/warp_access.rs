@@ -14,8 +14,7 @@ use crate::memory::SHARED_WINDOW;
 use crate::memory::global::Allocation;
 use crate::memory::global_shadow::whole_rows;
 use crate::memory::shadow::{Access, Clock};
-use crate::memory::shared::Shared;
-use crate::memory::shared_rows::RowAccess;
+use crate::memory::shared::{Refusal, Shared};
 
 /// Addresses of the block's own shared memory are below this.
 const OWN_SHARED: u64 = 1 << 24;
@@ -119,6 +118,7 @@ impl<'a> Clocks<'a> {
             lane,
             epoch: self.warp.epochs[lane as usize],
             pc,
+            store: self.warp.stores,
             atomic,
             generic: true,
         }
@@ -270,8 +270,9 @@ impl<'c> Ctx<'c> {
             let place = at[i].wrapping_add(to) as usize;
             if checks.races {
                 let (who, clock) = (clocks.access(lane, self.pc, true), clocks.of(lane));
-                if let Err((r, what)) = shared.update(place, &who, clock) {
-                    return refused(r, lane, what, (at[i] & (OWN_SHARED - 1)) as u32);
+                if let Err((c, what)) = shared.update(place, &who, clock) {
+                    let address = (at[i] & (OWN_SHARED - 1)) as u32;
+                    return refused(Refusal::Conflict(c), lane, what, address);
                 }
             }
             out[i] = word(shared.slice(place, 4));
@@ -385,14 +386,20 @@ impl<'c> Ctx<'c> {
         }
         let clocks = Clocks::new(self.warp);
         let shared = &mut self.cl.blocks[self.warp.rank].shared;
+        let what = if write { "write" } else { "read" };
+        let refuse = |c, lane: u32| {
+            let address = (span.at[lane as usize % LANES] & (OWN_SHARED - 1)) as u32;
+            refused(Refusal::Conflict(c), lane, what, address)
+        };
         if span.run
             && let Some(clock) = clocks.shared()
         {
-            let (base, epoch, pc) = (self.warp.base, self.warp.epochs[0], self.pc);
-            let (width, atomic) = (span.bytes, order.strong());
-            let who = RowAccess { base, first: 0, width, epoch, pc, atomic };
-            if shared.run(span.first.wrapping_add(to) as usize, who, write, clock) {
-                return Ok(());
+            let who = clocks.access(0, self.pc, order.strong());
+            let at = span.first.wrapping_add(to) as usize;
+            match shared.run(at, span.bytes, &who, clock, write) {
+                Some(Ok(())) => return Ok(()),
+                Some(Err((lane, c))) => return refuse(c, lane),
+                None => {}
             }
         }
         if span.is_one() && !write && clocks.shared().is_some() {
@@ -403,16 +410,10 @@ impl<'c> Ctx<'c> {
             }
         }
         for lane in lanes(span.mask) {
-            let address = span.at[lane as usize];
-            let at = address.wrapping_add(to) as usize;
+            let at = span.at[lane as usize].wrapping_add(to) as usize;
             let who = clocks.access(lane, self.pc, order.strong());
-            let clock = clocks.of(lane);
-            let (done, what) = match write {
-                true => (shared.write(at, span.bytes, &who, clock), "write"),
-                false => (shared.read(at, span.bytes, &who, clock), "read"),
-            };
-            if let Err(r) = done {
-                return refused(r, lane, what, (address & (OWN_SHARED - 1)) as u32);
+            if let Err(c) = shared.access(at, span.bytes, &who, clocks.of(lane), write) {
+                return refuse(c, lane);
             }
         }
         Ok(())

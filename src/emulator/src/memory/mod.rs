@@ -1,12 +1,13 @@
 //! Memory of the machine: address windows, global allocations, shared memory with its shadow.
 
+mod flights;
 pub mod global;
 pub mod global_shadow;
 pub mod reach;
 mod record;
+mod rows;
 pub mod shadow;
 pub mod shared;
-pub mod shared_rows;
 pub mod touched;
 
 pub use global::{Memory, MemoryError};

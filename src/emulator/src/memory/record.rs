@@ -1,4 +1,4 @@
-//! Accesses to global memory as races are found by: which lanes of which warp, when; the set of
+//! Accesses to memory as races are found by: which lanes of which warp, when; the set of
 //! those that are kept; and what makes one of them a rival of a new access.
 //!
 //! A set keeps every access that a later one could still conflict with, as FastTrack's reads do
@@ -24,6 +24,8 @@ pub struct Record {
     /// Bytes of the word.
     pub bytes: u8,
     pub strong: bool,
+    /// Number of the warp's store.
+    pub store: u16,
     /// By the asynchronous engine, not by a thread.
     pub engine: bool,
 }
@@ -45,6 +47,7 @@ impl Record {
             launch,
             bytes,
             strong: who.atomic,
+            store: who.store,
             engine: !who.generic,
         }
     }
@@ -63,6 +66,11 @@ impl Record {
         }
         let lane = (first + 4 * word / width) % 32;
         [Self { lanes: 1 << lane, ..*self }, Self::default()]
+    }
+
+    /// Whether the accesses are of one store, if they are of one warp.
+    fn at_once(&self, other: &Self) -> bool {
+        (self.pc, self.store) == (other.pc, other.store)
     }
 
     /// Whether the accesses are of one warp at one epoch and of one kind.
@@ -152,10 +160,10 @@ impl Look<'_> {
         behind(covered, old.warp, old.lanes, old.epoch)
     }
 
-    /// Lanes of a warp that write one place by one instruction: one of them wins, which is no
-    /// race (CUDA programming guide, on simultaneous writes of a warp).
+    /// Lanes of a warp that write one place at once, by one instruction: one of them wins, which
+    /// is no race (CUDA programming guide, on simultaneous writes of a warp).
     fn together(&self, old: &Record, new: &Record) -> u32 {
-        let same = self.write && old.pc == new.pc && old.cluster == self.cluster && !new.engine;
+        let same = self.write && old.at_once(new) && old.cluster == self.cluster && !new.engine;
         let of_warp = |lane: &u32| old.actor(*lane).wrapping_sub(self.base) < 32;
         if same { (0..32).filter(of_warp).fold(0, |m, lane| m | 1 << lane) } else { 0 }
     }
@@ -281,13 +289,13 @@ impl Set {
 #[inline]
 fn merge(old: &mut Record, new: &Record, look: &Look<'_>, row: bool) -> bool {
     let same_lanes = old.lanes == new.lanes;
-    // Lanes that write one place by different instructions stay apart.
-    let joins = if row { same_lanes } else { same_lanes || !look.write || old.pc == new.pc };
+    // Lanes that write one place by different stores stay apart.
+    let joins = if row { same_lanes } else { same_lanes || !look.write || old.at_once(new) };
     if !joins || !old.alike(new) {
         return false;
     }
     old.lanes |= new.lanes;
-    old.pc = new.pc;
+    (old.pc, old.store) = (new.pc, new.store);
     true
 }
 

@@ -93,46 +93,6 @@ pub fn join_epochs(mine: &mut Vec<u32>, theirs: &[u32]) {
     }
 }
 
-/// The last write to a word of shared memory.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct WriteRecord {
-    pub actor: u32,
-    /// 0: never written.
-    pub epoch: u32,
-    pub pc: u32,
-    /// Bytes of the word.
-    pub bytes: u8,
-    pub atomic: bool,
-    /// By the generic proxy.
-    pub generic: bool,
-}
-
-/// A recent read of a word of shared memory by lanes of one warp at one epoch.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ReadRecord {
-    /// First thread of the warp.
-    pub base: u32,
-    pub lanes: u32,
-    /// 0: never read.
-    pub epoch: u32,
-    pub pc: u32,
-    pub bytes: u8,
-    pub atomic: bool,
-}
-
-/// What is known of four bytes of shared memory.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Cell {
-    pub write: WriteRecord,
-    pub reads: [ReadRecord; 2],
-    /// Instruction plus one of the asynchronous copy that will write here; 0 for none.
-    pub incoming: u32,
-    /// Asynchronous operations that still read here.
-    pub outgoing: u16,
-    /// The last of them: its instruction.
-    pub outgoing_pc: u32,
-}
-
 /// One access of one thread, as the shadow sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Access {
@@ -142,8 +102,18 @@ pub struct Access {
     pub lane: u32,
     pub epoch: u32,
     pub pc: u32,
+    /// Number of the warp's store, so that one instruction is told from itself later on.
+    pub store: u16,
     pub atomic: bool,
     pub generic: bool,
+}
+
+impl Access {
+    /// By the asynchronous engine of a block.
+    pub fn engine(actor: u32, epoch: u32, pc: u32) -> Self {
+        let (base, lane, store) = (actor, 0, 0);
+        Self { actor, base, lane, epoch, pc, store, atomic: false, generic: false }
+    }
 }
 
 /// Why an access is refused: the other party.
@@ -157,117 +127,4 @@ pub enum Conflict {
     Outgoing { pc: u32 },
     /// Written by the generic proxy with no proxy fence since.
     NotProxied { actor: u32, pc: u32 },
-}
-
-impl Cell {
-    #[inline]
-    fn after_write(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
-        let w = &self.write;
-        let other = w.epoch != 0 && w.actor != a.actor && w.bytes & bytes != 0;
-        if other && !(w.atomic && a.atomic) && clock.seen[w.actor as usize] < w.epoch {
-            return Err(Conflict::Race { actor: w.actor, pc: w.pc, wrote: true });
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn after_reads(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
-        for r in &self.reads {
-            let own = r.base == a.base && r.lanes == 1 << a.lane;
-            if own || r.epoch == 0 || r.bytes & bytes == 0 || (r.atomic && a.atomic) {
-                continue;
-            }
-            let mut lanes = r.lanes;
-            while lanes != 0 {
-                let actor = r.base + lanes.trailing_zeros();
-                lanes &= lanes - 1;
-                if actor != a.actor && clock.seen[actor as usize] < r.epoch {
-                    return Err(Conflict::Race { actor, pc: r.pc, wrote: false });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks and records a read.
-    #[inline]
-    pub fn read(&mut self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
-        if self.incoming != 0 {
-            return Err(Conflict::Incoming { pc: self.incoming - 1 });
-        }
-        self.after_write(a, bytes, clock)?;
-        self.record_read(a, bytes);
-        Ok(())
-    }
-
-    /// Checks a read by an asynchronous operation that `a` starts.
-    pub fn async_read(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
-        if self.incoming != 0 {
-            return Err(Conflict::Incoming { pc: self.incoming - 1 });
-        }
-        self.after_write(a, bytes, clock)?;
-        self.proxied(bytes, clock)
-    }
-
-    fn proxied(&self, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
-        let w = &self.write;
-        let touched = w.epoch != 0 && w.generic && w.bytes & bytes != 0;
-        let covered = clock.proxied(Proxy::AsyncShared).get(w.actor as usize).copied();
-        if touched && covered.unwrap_or(0) < w.epoch {
-            return Err(Conflict::NotProxied { actor: w.actor, pc: w.pc });
-        }
-        Ok(())
-    }
-
-    /// Records a read without checking.
-    #[inline]
-    pub fn record_read(&mut self, a: &Access, bytes: u8) {
-        let (lane, fresh) = (1 << a.lane, self.reads[0].base == a.base);
-        let first = &mut self.reads[0];
-        if fresh && first.epoch == a.epoch && first.atomic == a.atomic {
-            first.lanes |= lane;
-            first.bytes |= bytes;
-            first.pc = a.pc;
-            return;
-        }
-        if !fresh && first.epoch != 0 {
-            self.reads[1] = self.reads[0];
-        }
-        let (base, epoch, pc, atomic) = (a.base, a.epoch, a.pc, a.atomic);
-        self.reads[0] = ReadRecord { base, lanes: lane, epoch, pc, bytes, atomic };
-    }
-
-    /// Checks that a write may begin now.
-    #[inline]
-    pub fn may_write(&self, a: &Access, bytes: u8, clock: &Clock) -> Result<(), Conflict> {
-        if self.incoming != 0 {
-            return Err(Conflict::Incoming { pc: self.incoming - 1 });
-        }
-        if self.outgoing != 0 {
-            return Err(Conflict::Outgoing { pc: self.outgoing_pc });
-        }
-        // Lanes of a warp that write one place by one instruction: one of them wins, which is no
-        // race (CUDA programming guide, on simultaneous writes of a warp).
-        let together = self.write.pc == a.pc && self.write.actor.wrapping_sub(a.base) < 32;
-        if !together {
-            self.after_write(a, bytes, clock)?;
-        }
-        self.after_reads(a, bytes, clock)
-    }
-
-    /// Records a write without checking.
-    #[inline]
-    pub fn record_write(&mut self, a: &Access, bytes: u8) {
-        let w = &mut self.write;
-        let same = w.actor == a.actor && w.epoch == a.epoch && w.generic == a.generic;
-        let bytes = if same { w.bytes | bytes } else { bytes };
-        *w = WriteRecord {
-            actor: a.actor,
-            epoch: a.epoch,
-            pc: a.pc,
-            bytes,
-            atomic: a.atomic,
-            generic: a.generic,
-        };
-    }
 }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::SHARED_START;
-use super::record::{ROW_BYTES, ROW_WORDS};
-use super::shadow::{Access, Cell, Clock, Conflict};
-use super::shared_rows::{RowAccess, SharedRow};
+use super::flights::Flights;
+use super::record::{Look, ROW_BYTES, Record};
+use super::rows::{Rival, Row, Table, lanes_by_row, parts, whole_rows};
+use super::shadow::{Access, Clock, Conflict, Proxy};
 
 /// Shared memory of a block. Addresses are those of the shared window.
 #[derive(Debug)]
@@ -13,9 +14,10 @@ pub struct Shared {
     bytes: Vec<u8>,
     /// One flag a byte.
     init: Vec<bool>,
-    /// Made when a row first needs them.
-    cells: Vec<Cell>,
-    rows: Vec<SharedRow>,
+    /// Made when an access is first recorded.
+    writes: Vec<Row>,
+    reads: Vec<Row>,
+    flights: Flights,
     /// mbarrier objects by address.
     pub mbars: HashMap<u32, Mbarrier>,
     /// Words that hold an mbarrier, so that a plain access is found.
@@ -68,12 +70,12 @@ impl Shared {
     pub fn new(bytes: u32) -> Self {
         let size = bytes as usize;
         let words = size.div_ceil(4);
-        let rows = words.div_ceil(ROW_WORDS);
         Self {
             bytes: vec![0; words * 4],
             init: vec![false; words * 4],
-            cells: Vec::new(),
-            rows: vec![SharedRow::default(); rows],
+            writes: Vec::new(),
+            reads: Vec::new(),
+            flights: Flights::default(),
             mbars: HashMap::new(),
             mbar_words: vec![false; words],
         }
@@ -108,59 +110,6 @@ impl Shared {
         self.init[at..at + bytes].iter().fold(true, |all, &b| all & b)
     }
 
-    /// Calls `visit` with each word of a range and the mask of its bytes in the range.
-    #[inline]
-    pub fn cells(
-        &mut self,
-        at: usize,
-        bytes: usize,
-        mut visit: impl FnMut(&mut Cell, u8) -> Result<(), Conflict>,
-    ) -> Result<(), Conflict> {
-        if bytes > 0 {
-            for row in at / ROW_BYTES as usize..=(at + bytes - 1) / ROW_BYTES as usize {
-                if !self.rows[row].in_cells {
-                    self.spread(row);
-                }
-            }
-        }
-        let mut from = at;
-        while from < at + bytes {
-            let end = (from / 4 * 4 + 4).min(at + bytes);
-            let mask = (((1u32 << (end - from)) - 1) << (from % 4)) as u8;
-            visit(&mut self.cells[from / 4], mask)?;
-            from = end;
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn spread(&mut self, row: usize) {
-        if self.cells.is_empty() {
-            self.cells = vec![Cell::default(); self.rows.len() * ROW_WORDS];
-        }
-        self.rows[row].spread(&mut self.cells[row * ROW_WORDS..][..ROW_WORDS]);
-    }
-
-    /// Checks and records an access of a full warp at whole rows, each lane right after the one
-    /// before; false, with nothing recorded, if that takes a look at each lane.
-    pub fn run(&mut self, at: usize, who: RowAccess, write: bool, clock: &Clock) -> bool {
-        let lanes = ROW_BYTES as u32 / who.width.max(2);
-        if !at.is_multiple_of(ROW_BYTES as usize) || !matches!(who.width, 2 | 4 | 8 | 16) {
-            return false;
-        }
-        let first = at / ROW_BYTES as usize;
-        let Some(rows) = self.rows.get_mut(first..first + 32 / lanes as usize) else {
-            return false;
-        };
-        let part = |n: usize| RowAccess { first: n as u32 * lanes, ..who };
-        let mut all = rows.iter().enumerate();
-        if !all.all(|(n, row)| row.ordered_before(&part(n), write, clock)) {
-            return false;
-        }
-        rows.iter_mut().enumerate().for_each(|(n, row)| row.put(&part(n), write));
-        true
-    }
-
     pub fn holds_mbarrier(&self, at: usize, bytes: usize) -> bool {
         let last = (at + bytes.max(1) - 1) / 4;
         self.mbar_words[at / 4..=last].iter().any(|&m| m)
@@ -172,17 +121,58 @@ impl Shared {
         self.init[at..at + 8].fill(false);
     }
 
-    /// Checks and records a generic read.
+    /// The records; there is one launch and one cluster that this memory ever belongs to.
     #[inline]
-    pub fn read(
+    fn table(&mut self) -> Table<'_> {
+        if self.writes.is_empty() {
+            let rows = self.bytes.len().div_ceil(ROW_BYTES as usize);
+            self.writes.resize_with(rows, Row::default);
+            self.reads.resize_with(rows, Row::default);
+        }
+        Table { writes: Some(&mut self.writes), reads: Some(&mut self.reads) }
+    }
+
+    /// Checks and records an access of one thread.
+    #[inline]
+    pub fn access(
         &mut self,
         at: usize,
         bytes: u32,
         who: &Access,
         clock: &Clock,
-    ) -> Result<(), Refusal> {
-        self.cells(at, bytes as usize, |cell, mask| cell.read(who, mask, clock))
-            .map_err(Refusal::Conflict)
+        write: bool,
+    ) -> Result<(), Conflict> {
+        self.flights.admit(at, bytes as usize, write)?;
+        let look = look(who, clock, write, None);
+        let new = record(who);
+        let mut table = self.table();
+        for (row, from, to) in parts(at as u64, bytes.into()) {
+            table.part(row as usize, (from, to), &new, &look).map_err(conflict)?;
+        }
+        Ok(())
+    }
+
+    /// Checks and records an access of a full warp, each lane right after the one before, with
+    /// one clock and one epoch for all; `None`, with nothing recorded, if that takes a look at
+    /// each lane. An error names the lane.
+    #[inline]
+    pub fn run(
+        &mut self,
+        at: usize,
+        width: u32,
+        who: &Access,
+        clock: &Clock,
+        write: bool,
+    ) -> Option<Result<(), (u32, Conflict)>> {
+        let all = 32 * width as usize;
+        if !whole_rows(at as u64, width, who.base) || !self.flights.none_in_rows(at, all) {
+            return None;
+        }
+        let look = look(who, clock, write, None);
+        let mut table = self.table();
+        let mut rows = lanes_by_row(at as u64, width, record(who));
+        let done = rows.try_for_each(|(row, part)| table.row(row as usize, &part, &look));
+        Some(done.map_err(|rival| (rival.lane, conflict(rival))))
     }
 
     /// Checks and records a read of one place by all lanes of a warp with one clock and one epoch:
@@ -194,12 +184,44 @@ impl Shared {
         who: &[Access; 2],
         clock: &Clock,
     ) -> bool {
-        let done = self.cells(at, bytes as usize, |cell, mask| {
-            who.iter().try_for_each(|who| cell.read(who, mask, clock))?;
-            cell.reads[0].lanes = u32::MAX;
-            Ok(())
-        });
-        done.is_ok()
+        let aligned = who[0].base.is_multiple_of(32);
+        if !aligned || who.iter().any(|who| self.check(at, bytes, who, clock, false).is_err()) {
+            return false;
+        }
+        let [who, _] = who;
+        let look = look(who, clock, false, None);
+        let new = Record { lanes: u32::MAX, ..record(who) };
+        let mut table = self.table();
+        for (row, from, to) in parts(at as u64, bytes.into()) {
+            table.record(row as usize, (from, to), &new, &look);
+        }
+        true
+    }
+
+    /// Checks an access of one thread.
+    pub fn check(
+        &mut self,
+        at: usize,
+        bytes: u32,
+        who: &Access,
+        clock: &Clock,
+        write: bool,
+    ) -> Result<(), Conflict> {
+        self.flights.admit(at, bytes as usize, write)?;
+        self.ordered(at, bytes, record(who), &look(who, clock, write, None))
+    }
+
+    fn ordered(
+        &mut self,
+        at: usize,
+        bytes: u32,
+        new: Record,
+        look: &Look<'_>,
+    ) -> Result<(), Conflict> {
+        let table = self.table();
+        let mut parts = parts(at as u64, bytes.into());
+        let mut check = |(row, from, to)| table.check(row as usize, (from, to), &new, look);
+        parts.try_for_each(&mut check).map_err(conflict)
     }
 
     /// Checks and records an atomic update of an aligned word; an error says which half it refuses.
@@ -209,32 +231,166 @@ impl Shared {
         at: usize,
         who: &Access,
         clock: &Clock,
-    ) -> Result<(), (Refusal, &'static str)> {
-        let row = at / ROW_BYTES as usize;
-        if !self.rows[row].in_cells {
-            self.spread(row);
-        }
-        let cell = &mut self.cells[at / 4];
-        cell.read(who, 15, clock).map_err(|c| (Refusal::Conflict(c), "read"))?;
-        cell.may_write(who, 15, clock).map_err(|c| (Refusal::Conflict(c), "write"))?;
-        cell.record_write(who, 15);
-        Ok(())
+    ) -> Result<(), (Conflict, &'static str)> {
+        self.access(at, 4, who, clock, false).map_err(|c| (c, "read"))?;
+        self.access(at, 4, who, clock, true).map_err(|c| (c, "write"))
     }
 
-    /// Checks and records a generic write.
-    #[inline]
-    pub fn write(
+    /// An asynchronous operation that `who` starts will write here.
+    pub fn claim(
         &mut self,
         at: usize,
         bytes: u32,
         who: &Access,
         clock: &Clock,
-    ) -> Result<(), Refusal> {
-        let done = self.cells(at, bytes as usize, |cell, mask| {
-            cell.may_write(who, mask, clock)?;
-            cell.record_write(who, mask);
-            Ok(())
-        });
-        done.map_err(Refusal::Conflict)
+        races: bool,
+    ) -> Result<(), Conflict> {
+        if races {
+            self.check(at, bytes, who, clock, true)?;
+        }
+        self.flights.claim((at, bytes as usize, self.bytes.len()), who.pc);
+        Ok(())
+    }
+
+    /// It has written, which whoever started it was allowed to do.
+    pub fn land(&mut self, at: usize, bytes: u32, who: &Access, clock: &Clock) {
+        self.flights.land((at, bytes as usize, self.bytes.len()));
+        let look = look(who, clock, true, None);
+        let new = record(who);
+        let mut table = self.table();
+        for (row, from, to) in parts(at as u64, bytes.into()) {
+            table.replace(row as usize, (from, to), &new, &look);
+        }
+    }
+
+    /// Whether a copy that has not been performed will write here.
+    pub fn expected(&self, at: usize, bytes: u32) -> Result<(), Conflict> {
+        self.flights.admit(at, bytes as usize, false)
+    }
+
+    /// An asynchronous operation that `who` starts will read here, by its proxy.
+    pub fn lend(
+        &mut self,
+        at: usize,
+        bytes: u32,
+        who: &Access,
+        clock: &Clock,
+        races: bool,
+    ) -> Result<(), Conflict> {
+        if races {
+            self.flights.admit(at, bytes as usize, false)?;
+            let look = look(who, clock, false, Some(Proxy::AsyncShared));
+            self.ordered(at, bytes, record(who), &look)?;
+        }
+        self.flights.lend((at, bytes as usize, self.bytes.len()), who.pc);
+        Ok(())
+    }
+
+    /// It has read; `who` says by whom and when that counts.
+    pub fn give_back(&mut self, at: usize, bytes: u32, who: &Access, clock: &Clock) {
+        self.flights.give_back((at, bytes as usize, self.bytes.len()));
+        let look = look(who, clock, false, None);
+        let new = record(who);
+        let mut table = self.table();
+        for (row, from, to) in parts(at as u64, bytes.into()) {
+            table.record(row as usize, (from, to), &new, &look);
+        }
+    }
+}
+
+/// The number of the only launch.
+const LAUNCH: u8 = 1;
+
+fn record(who: &Access) -> Record {
+    Record::new(who, LAUNCH, 0, 15)
+}
+
+fn look<'a>(who: &Access, clock: &'a Clock, write: bool, proxy: Option<Proxy>) -> Look<'a> {
+    Look {
+        launch: LAUNCH,
+        cluster: 0,
+        write,
+        base: who.base,
+        open: &[],
+        kept: &[],
+        apart: false,
+        proxy,
+        clock,
+    }
+}
+
+fn conflict(rival: Rival) -> Conflict {
+    let Rival { actor, pc, wrote, unfenced, .. } = rival;
+    match unfenced {
+        Some(_) => Conflict::NotProxied { actor, pc },
+        None => Conflict::Race { actor, pc, wrote },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(actor: u32, pc: u32) -> Access {
+        let (base, lane) = (actor / 32 * 32, actor % 32);
+        Access { actor, base, lane, epoch: 1, pc, store: 0, atomic: false, generic: true }
+    }
+
+    fn knows(actors: impl IntoIterator<Item = usize>) -> Clock {
+        let mut clock = Clock::new(256);
+        actors.into_iter().for_each(|a| clock.learn(a, 1));
+        clock
+    }
+
+    /// A write that lands stands for all before it; reads and writes meanwhile are refused.
+    #[test]
+    fn copies_come_and_go() {
+        for (at, bytes) in [(0, 64), (64, 128), (16, 16), (48, 96)] {
+            let mut shared = Shared::new(1024);
+            let nothing = Clock::new(256);
+            shared.access(at, 8, &who(0, 1), &nothing, true).unwrap();
+            shared.access(at, 8, &who(0, 2), &nothing, false).unwrap();
+            let bytes = bytes as u32;
+            assert_eq!(
+                shared.claim(at, bytes, &who(40, 3), &nothing, true),
+                Err(Conflict::Race { actor: 0, pc: 1, wrote: true })
+            );
+            let told = knows([0]);
+            shared.claim(at, bytes, &who(40, 3), &told, true).unwrap();
+            let last = at + bytes as usize - 4;
+            let early = shared.access(last, 4, &who(40, 4), &told, false);
+            assert_eq!(early, Err(Conflict::Incoming { pc: 3 }));
+            shared.land(at, bytes, &Access::engine(200, 1, 3), &told);
+            let read = |shared: &mut Shared, clock| shared.access(at, 4, &who(0, 5), clock, false);
+            let race = Conflict::Race { actor: 200, pc: 3, wrote: true };
+            assert_eq!(read(&mut shared, &nothing), Err(race));
+            assert_eq!(read(&mut shared, &knows([200])), Ok(()));
+        }
+    }
+
+    /// What is lent may be read and not written, and was written with a fence before.
+    #[test]
+    fn loans() {
+        let mut shared = Shared::new(256);
+        let nothing = Clock::new(256);
+        shared.access(64, 4, &who(0, 1), &nothing, true).unwrap();
+        let mut clock = knows([0]);
+        let refused = shared.lend(0, 128, &who(0, 2), &clock, true);
+        assert_eq!(refused, Err(Conflict::NotProxied { actor: 0, pc: 1 }));
+        clock.fence(Proxy::AsyncShared);
+        for _ in 0..2 {
+            shared.lend(0, 128, &who(0, 2), &clock, true).unwrap();
+        }
+        let read = shared.access(64, 4, &who(3, 3), &clock, false);
+        assert_eq!(read, Ok(()));
+        let engine = Access::engine(200, 1, 2);
+        for _ in 0..2 {
+            let write = shared.check(124, 4, &who(0, 4), &clock, true);
+            assert_eq!(write, Err(Conflict::Outgoing { pc: 2 }));
+            shared.give_back(0, 128, &engine, &clock);
+        }
+        let write = shared.access(124, 4, &who(0, 4), &clock, true);
+        assert_eq!(write, Err(Conflict::Race { actor: 200, pc: 2, wrote: false }));
+        assert_eq!(shared.access(124, 4, &who(0, 4), &knows([200]), true), Ok(()));
     }
 }

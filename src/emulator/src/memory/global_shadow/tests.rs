@@ -4,7 +4,7 @@ use super::*;
 
 fn who(actor: u32, pc: u32) -> Access {
     let (base, lane) = (actor / 32 * 32, actor % 32);
-    Access { actor, base, lane, epoch: 1, pc, atomic: false, generic: true }
+    Access { actor, base, lane, epoch: 1, pc, store: pc as u16, atomic: false, generic: true }
 }
 
 fn origin(launch: u8, cluster: u32) -> Origin<'static> {
