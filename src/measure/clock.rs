@@ -67,33 +67,20 @@ fn smallest_step(clock: &dyn Clock) -> u64 {
     smallest
 }
 
-/// What the calling thread has used, however busy the machine is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ThreadUse {
-    pub cpu: Duration,
-    /// How often it gave up its processor to wait: for a lock, a disk, a poll. Being pushed off by
-    /// others does not count.
-    pub waits: u64,
-}
-
-/// [`ThreadUse`] so far; see getrusage(2), `RUSAGE_THREAD`.
-pub fn thread_use() -> ThreadUse {
+/// CPU time that the calling thread has used, however busy the machine is; see getrusage(2),
+/// `RUSAGE_THREAD`.
+pub fn thread_cpu() -> Duration {
     // SAFETY: all of a `rusage` is numbers, for which zero is valid.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: `usage` is a valid rusage for the call to fill in.
     if unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) } != 0 {
-        return ThreadUse::default();
+        return Duration::ZERO;
     }
     let whole = |n: i64| u64::try_from(n).unwrap_or(0);
     let time = |t: libc::timeval| {
         Duration::from_secs(whole(t.tv_sec)) + Duration::from_micros(whole(t.tv_usec))
     };
-    ThreadUse { cpu: time(usage.ru_utime) + time(usage.ru_stime), waits: whole(usage.ru_nvcsw) }
-}
-
-/// CPU time that the calling thread has used.
-pub fn thread_cpu() -> Duration {
-    thread_use().cpu
+    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 /// A clock that only moves when told to. Clones share the time, so a fake subject can hold one
@@ -142,13 +129,6 @@ mod tests {
         let start = thread_cpu();
         std::thread::sleep(Duration::from_millis(50));
         assert!(thread_cpu() - start < Duration::from_millis(40));
-        let mut n = 0u64;
-        let waits = thread_use().waits;
-        assert!(waits > 0, "it slept");
-        while thread_cpu() - start < Duration::from_millis(1) {
-            n = std::hint::black_box(n + 1);
-        }
-        assert_eq!(thread_use().waits, waits, "computing is no wait");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! Everything is read from `/proc` and `/sys`. What the system does not tell is `None`, and the
 //! validity block then says "unknown" instead of "fine".
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Processor time of the whole machine since boot, in clock ticks.
@@ -188,14 +190,30 @@ pub struct ThreadTimes {
     pub waited_ns: u64,
 }
 
-/// Of the calling thread since it began; `None` where the kernel does not tell.
+/// Of the calling thread since it began; `None` where the kernel does not tell. The thread keeps
+/// the file open, because it may ask at every turn of a loop.
 pub fn thread_times() -> Option<ThreadTimes> {
-    parse_schedstat(&read(Path::new("/"), "proc/thread-self/schedstat")?)
+    thread_local! {
+        static FILE: Option<File> = File::open("/proc/thread-self/schedstat").ok();
+    }
+    let mut text = [0; 80];
+    let length = FILE.with(|file| file.as_ref()?.read_at(&mut text, 0).ok())?;
+    parse_schedstat(std::str::from_utf8(text.get(..length)?).ok()?)
 }
 
 fn parse_schedstat(text: &str) -> Option<ThreadTimes> {
     let mut words = text.split_whitespace().map_while(|w| w.parse().ok());
     Some(ThreadTimes { cpu_ns: words.next()?, waited_ns: words.next()? })
+}
+
+/// Gives memory that was freed, and that the allocator keeps for the next time, back to the
+/// system; see malloc_trim(3). It takes about a millisecond: not for a loop that has work.
+pub fn give_back_memory() {
+    // SAFETY: the call has no precondition; allocations of other threads go on beside it.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// User and system time of another process, seconds; `None` if it is gone.
@@ -285,6 +303,32 @@ mod tests {
         let root = Root::new("cpuinfo");
         root.write("proc/cpuinfo", "cpu MHz\t\t: 2000.5\nother\ncpu MHz\t\t: 2500.0\n");
         assert_eq!(highest_mhz(&root.0), Some(2500.0));
+    }
+
+    /// More threads than processors, each computing: they wait for their turns, and no time is
+    /// both waited and computed.
+    #[test]
+    fn waiting_for_a_processor_is_told_from_computing() {
+        let threads = 3 * std::thread::available_parallelism().map_or(1, usize::from);
+        let compute = || {
+            let (start, before) = (Instant::now(), thread_times());
+            while start.elapsed() < Duration::from_millis(200) {
+                std::hint::black_box(thread_times());
+            }
+            (before, thread_times(), start.elapsed())
+        };
+        let threads: Vec<_> = (0..threads).map(|_| std::thread::spawn(compute)).collect();
+        let mut waited = 0;
+        for thread in threads {
+            let (Some(before), Some(after), time) = thread.join().unwrap() else { return };
+            let cpu = after.cpu_ns - before.cpu_ns;
+            let wait = after.waited_ns - before.waited_ns;
+            let clocks_differ = Duration::from_millis(20);
+            let both = Duration::from_nanos(cpu + wait);
+            assert!(both < time + clocks_differ, "{time:?}: computed {cpu} ns, waited {wait} ns");
+            waited += wait;
+        }
+        assert!(waited > 0);
     }
 
     #[test]

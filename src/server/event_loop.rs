@@ -24,7 +24,7 @@ use crate::engine::Engine;
 use crate::engine::service::{self, ServiceOptions, State};
 use crate::error::{Error, Kind, Result};
 use crate::http::Refused;
-use crate::measure::clock::thread_use;
+use crate::measure::machine::thread_times;
 use crate::profile::profiler::Source;
 use crate::profile::recorder::{Event, Recorder};
 
@@ -251,7 +251,7 @@ impl Server {
                 }
                 _ => {}
             }
-            let (began, before) = (Instant::now(), thread_use());
+            let (began, before) = (Instant::now(), thread_times());
             self.tick(began);
             for event in &events {
                 match event.token() {
@@ -269,7 +269,7 @@ impl Server {
             self.take_results();
             self.overdue(began);
             self.drive_again();
-            self.stats.busy(began.elapsed(), before, thread_use());
+            self.stats.busy(began.elapsed(), before, thread_times());
             for said in std::mem::take(&mut self.notices) {
                 notice(&self, said);
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::generate::Generation;
 use crate::engine::request::FinishReason;
 use crate::engine::service::StepStats;
-use crate::measure::clock::ThreadUse;
+use crate::measure::machine::ThreadTimes;
 
 /// Upper bounds in seconds, from a tenth of a millisecond up.
 const SECONDS: &[f64] = &[
@@ -85,8 +85,8 @@ pub struct Stats {
     pub device_step: Histogram,
     pub loop_busy: Histogram,
     pub loop_busy_max: f64,
-    /// The longest that it held itself up: computing, or waiting for a lock or a disk. On a busy
-    /// machine the other figure also has the time that the system gave to others.
+    /// The longest that it held itself up: computing, or waiting for a lock or a disk. The other
+    /// figure also has the time in which it was ready and the system let others run.
     pub loop_blocked_max: f64,
     pub recent: VecDeque<Latencies>,
     /// Tokens of the last seconds, by second since the start.
@@ -128,11 +128,17 @@ impl Stats {
         *self.responses.entry((route, status)).or_default() += 1;
     }
 
-    /// How long the loop was away from its poll, and what its thread used meanwhile.
-    pub fn busy(&mut self, time: Duration, before: ThreadUse, after: ThreadUse) {
-        // Without a wait the thread was either computing or not let to.
-        let waited = after.waits > before.waits;
-        let blocked = if waited { time } else { after.cpu.saturating_sub(before.cpu).min(time) };
+    /// How long the loop was away from its poll, and what the kernel said of its thread before
+    /// and after.
+    pub fn busy(
+        &mut self,
+        time: Duration,
+        before: Option<ThreadTimes>,
+        after: Option<ThreadTimes>,
+    ) {
+        let ready = |times: Option<ThreadTimes>| times.map_or(0, |t| t.waited_ns);
+        let others = Duration::from_nanos(ready(after).saturating_sub(ready(before)));
+        let blocked = time.saturating_sub(others);
         self.loop_blocked_max = self.loop_blocked_max.max(blocked.as_secs_f64());
         let seconds = time.as_secs_f64();
         self.loop_busy.add(seconds);

@@ -49,6 +49,21 @@ fn texts(server: &Running, tokens: usize, stop: &[&str]) -> Vec<(&'static str, S
     found
 }
 
+/// The prompt tokens and the text of `/v1/chat/completions`, whole and streamed.
+fn chats(server: &Running, tokens: usize) -> (usize, [String; 2]) {
+    let ask = |stream: bool| {
+        let body = json!({"messages": [{"role": "user", "content": "x"}], "stream": stream,
+            "max_tokens": tokens, "temperature": 0, "ignore_eos": true});
+        server.post("/v1/chat/completions", &body)
+    };
+    let whole = ask(false).json();
+    let prompt = whole["usage"]["prompt_tokens"].as_u64().expect("a count") as usize;
+    let string = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let pieces = ask(true).events();
+    let pieces = pieces.iter().map(|e| string(&e["choices"][0]["delta"]["content"])).collect();
+    (prompt, [string(&whole["choices"][0]["message"]["content"]), pieces])
+}
+
 /// All of `bytes`, nothing else, wherever they are cut.
 fn holds(bytes: &[u8]) {
     let server = saying(bytes);
@@ -57,6 +72,14 @@ fn holds(bytes: &[u8]) {
         for (route, text) in texts(&server, tokens, &[]) {
             assert_eq!(text, wanted, "{route}, {tokens} tokens");
         }
+        // The script goes by position, so a longer prompt begins further on.
+        let (prompt, texts) = chats(&server, tokens);
+        let said: Vec<u8> = bytes.iter().cycle().skip(prompt - 1).take(tokens).copied().collect();
+        assert_eq!(
+            texts,
+            [(); 2].map(|()| String::from_utf8_lossy(&said)),
+            "chat, {tokens} tokens"
+        );
     }
 }
 

@@ -95,6 +95,27 @@ fn what_cannot_start_says_why() {
     assert_eq!(code(&mut child), 0);
 }
 
+/// Address space that the program itself needs, without much of a model, KiB.
+const LITTLE: &str = "260000";
+
+#[test]
+fn too_little_memory_is_said_and_ends_it() {
+    let limited = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v $0 && exec \"$@\"", LITTLE, env!("CARGO_BIN_EXE_pacer")]);
+        command.arg("serve").args(arguments).stdin(Stdio::null()).output().expect("ran")
+    };
+    let threads = ["--port", "0", "--device", "cpu", "--threads", "1"];
+    for more in [&["--max-total-tokens", "1000000"][..], &["--context-length", "100000000"]] {
+        let output = limited(&[&threads, more].concat());
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{more:?}: {text}");
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.starts_with("error: ") && last.contains("memory"), "{more:?}: {text}");
+        assert!(!text.contains("ready: "), "{more:?}: {text}");
+    }
+}
+
 /// Reliability R17: whatever a request holds, it makes one line of the log, without a control
 /// character, and an id that could forge another is not taken over.
 #[test]

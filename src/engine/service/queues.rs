@@ -154,6 +154,13 @@ impl Queues {
         self.to_engine.notify_one();
     }
 
+    /// Waits for a command, but not longer than `most`; false if none came.
+    pub fn expect(&self, most: Duration) -> bool {
+        let nothing = |inner: &mut Inner| inner.nothing(Until::Command);
+        let waited = self.to_engine.wait_timeout_while(self.lock(), most, nothing);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
     /// Takes all commands, at most `most` requests.
     pub fn take(&self, until: Until, most: usize) -> Commands {
         let mut inner = self.lock();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::health::{Health, Phase, State};
 use super::queues::{Commands, Queues, Task, Until};
@@ -17,6 +18,9 @@ use crate::scheduler::{End, Finish};
 /// Requests taken between two steps while something runs, so that a burst of arrivals does not
 /// hold up those that are being served.
 const REQUESTS_PER_STEP: usize = 64;
+
+/// After so long without work what was freed goes back to the system.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// What a live choice has used so far, for the day that its engine cannot say.
 #[derive(Clone, Copy)]
@@ -107,6 +111,9 @@ impl Worker<'_> {
         }
         let most = if idle { usize::MAX } else { REQUESTS_PER_STEP };
         let start = engine.recorder.now();
+        if until == Until::Command && !self.queues.expect(QUIET) {
+            crate::measure::machine::give_back_memory();
+        }
         let commands = self.queues.take(until, most);
         if !flying {
             self.health.enter(Phase::Commands);
