@@ -234,6 +234,7 @@ pub fn cpu_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::{Duration, Instant};
 
     struct Root(PathBuf);
 

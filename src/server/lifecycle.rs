@@ -67,7 +67,9 @@ impl Server {
             drain.fault = drain.fault.take().or(fault);
             return;
         }
-        self.notices.push(Notice::Draining);
+        if fault.is_none() {
+            self.notices.push(Notice::Draining);
+        }
         let limit = match &fault {
             None => self.context.options.shutdown_timeout,
             Some(_) => FAULT_GRACE,

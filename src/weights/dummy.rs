@@ -29,7 +29,7 @@ struct Entry {
     shape: Vec<usize>,
     dtype: Dtype,
     bytes: usize,
-    data: OnceLock<Box<[u8]>>,
+    data: OnceLock<Option<Box<[u8]>>>,
 }
 
 impl Dummy {
@@ -83,7 +83,7 @@ impl Source for Dummy {
             name: &entry.name,
             dtype: entry.dtype,
             shape: &entry.shape,
-            data: entry.data.get_or_init(|| make(self.seed, entry)),
+            data: entry.data.get_or_init(|| make(self.seed, entry)).as_deref()?,
             order: RowOrder::Plain,
         })
     }
@@ -102,7 +102,8 @@ impl Source for Dummy {
     }
 }
 
-fn make(seed: u64, entry: &Entry) -> Box<[u8]> {
+/// The numbers of a tensor; `None` if there is no memory for them.
+fn make(seed: u64, entry: &Entry) -> Option<Box<[u8]>> {
     let start = stream(seed, &entry.name);
     let (mean, deviation) = match (entry.shape.len(), entry.name.ends_with("bias")) {
         (_, true) => (0.0, BIAS),
@@ -120,12 +121,18 @@ fn make(seed: u64, entry: &Entry) -> Box<[u8]> {
 /// `bytes` bytes of numbers; number i depends on `start` and i alone. Each is `store` of a nearly
 /// normal number (mean 0, deviation 1): the sum of four random bytes, of which there are so few
 /// that a table holds them all.
-fn fill<const B: usize>(bytes: usize, start: u64, store: impl Fn(f32) -> [u8; B]) -> Box<[u8]> {
+fn fill<const B: usize>(
+    bytes: usize,
+    start: u64,
+    store: impl Fn(f32) -> [u8; B],
+) -> Option<Box<[u8]>> {
     // Four bytes: mean 4 · 127.5, variance 4 · (256² - 1) / 12.
     const MEAN: f32 = 510.0;
     const DEVIATION: f32 = 147.801;
     let table: [[u8; B]; 1024] = std::array::from_fn(|sum| store((sum as f32 - MEAN) / DEVIATION));
-    let mut out = vec![0u8; bytes].into_boxed_slice();
+    let mut out = Vec::new();
+    out.try_reserve_exact(bytes).ok()?;
+    out.resize(bytes, 0u8);
     let (numbers, _) = out.as_chunks_mut::<B>();
     let (pairs, last) = numbers.as_chunks_mut::<2>();
     let odd = pairs.len() as u64;
@@ -135,7 +142,7 @@ fn fill<const B: usize>(bytes: usize, start: u64, store: impl Fn(f32) -> [u8; B]
     for (number, sum) in last.iter_mut().zip(two_sums(start, odd)) {
         *number = table[sum];
     }
-    out
+    Some(out.into_boxed_slice())
 }
 
 /// Two sums of four random bytes each, below 1024.

@@ -106,8 +106,12 @@ fn too_little_memory_is_said_and_ends_it() {
         command.arg("serve").args(arguments).stdin(Stdio::null()).output().expect("ran")
     };
     let threads = ["--port", "0", "--device", "cpu", "--threads", "1"];
-    for more in [&["--max-total-tokens", "1000000"][..], &["--context-length", "100000000"]] {
-        let output = limited(&[&threads, more].concat());
+    for more in [
+        ["--max-total-tokens", "1000000"],
+        ["--json-model-override-args", r#"{"vocab_size": 2000000}"#],
+        ["--json-model-override-args", r#"{"intermediate_size": 400000}"#],
+    ] {
+        let output = limited(&[&threads[..], &more].concat());
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{more:?}: {text}");
         let last = text.lines().last().unwrap_or_default();

@@ -25,13 +25,14 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 /// The tensor `name`, whose shape must be `shape`.
 ///
 /// # Errors
-/// If it is missing or has another shape.
+/// If it is missing, does not fit in memory, or has another shape.
 pub fn find<'a>(weights: &'a Weights, name: &str, shape: &[usize]) -> Result<Tensor<'a>> {
-    let tensor = weights.tensor(name).ok_or_else(|| {
-        Error::new(
+    let tensor = weights.tensor(name).ok_or_else(|| match weights.describe(name) {
+        Some(d) => Error::limit(format!("no memory for tensor {name} of {} bytes", d.bytes)),
+        None => Error::new(
             Kind::File,
             format!("the checkpoint has no tensor {name}, which the configuration calls for"),
-        )
+        ),
     })?;
     if tensor.shape != shape {
         return Err(Error::new(
