@@ -6,9 +6,10 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{QUANTISED, at_type, load, prefetch, scale};
+use super::codes::{load, prefetch, scale};
 use super::float::add_to;
 use super::width::{Vectors, Width, vector_at};
+use crate::device::cpu::matmul::at_type::{QUANTISED, at_type};
 use crate::device::cpu::matmul::integer::Rows;
 use crate::device::cpu::matmul::kernels::{Codes, INT_CHUNK, IntTile, Source};
 use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
