@@ -13,8 +13,6 @@ use crate::types::Dtype;
 pub const FLOAT_CHUNK: usize = 256;
 /// Most columns of one partial sum of the integer kernels: 16 rows of codes in 16 bits take 24 KiB.
 pub const INT_CHUNK: usize = 768;
-/// Most rows of a float tile: 6 × 16 sums fill 12 of 16 vector registers.
-pub const FLOAT_ROWS: usize = 6;
 /// Most rows of an integer tile: 4 × 16 sums fill 8 of 16 vector registers.
 pub const INT_ROWS: usize = 4;
 /// Bytes that packed weights are prefetched ahead.
@@ -31,7 +29,7 @@ pub struct Out {
 /// `y[r, c] += Σ_k a[r, k] · w[k, c]` in f32, k ascending.
 #[derive(Debug)]
 pub struct FloatTile<'a> {
-    /// 1 to [`FLOAT_ROWS`].
+    /// 1 to [`Kernels::float_rows`].
     pub rows: usize,
     /// Row r begins at `r · lda`.
     pub a: &'a [f32],
@@ -97,6 +95,8 @@ impl Codes {
 /// All are to be called only where the CPU has the instruction set; tiles must hold what their
 /// fields say (slices long enough, `out` writable and not written by others).
 pub struct Kernels {
+    /// Most rows of a float tile: as many as there are registers for their sums.
+    pub float_rows: usize,
     pub float_tile: unsafe fn(&FloatTile<'_>),
     pub wide: IntKernels<i16>,
     pub bytes: IntKernels<i8>,
@@ -124,6 +124,8 @@ pub enum Isa {
     Scalar,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// AVX-512 with its dot products of integers (VNNI).
+    Avx512,
     /// NEON, on every 64-bit ARM CPU.
     Neon,
     /// NEON with its dot products of bytes.
@@ -132,7 +134,7 @@ pub enum Isa {
 
 impl Isa {
     /// All, the better ones of an architecture last.
-    pub const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Neon, Isa::NeonDot];
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon, Isa::NeonDot];
 
     /// The best that this CPU has.
     pub fn detect() -> Isa {
@@ -154,6 +156,8 @@ impl Isa {
             Isa::Scalar => Some(&scalar::KERNELS),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => has_avx2().then_some(&super::avx2::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => has_avx512().then_some(&super::avx512::KERNELS),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => Some(&super::neon::KERNELS),
             #[cfg(target_arch = "aarch64")]
@@ -169,4 +173,15 @@ fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2")
         && is_x86_feature_detected!("fma")
         && is_x86_feature_detected!("f16c")
+}
+
+/// With AVX2, whose kernels the table shares.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
 }

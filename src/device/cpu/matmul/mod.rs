@@ -2,7 +2,8 @@
 //!
 //! - [`layout`]: how a panel of 16 weight rows lies in memory; [`interleave`] makes it from a
 //!   file's rows, [`pack`] whole matrices of it.
-//! - [`kernels`]: the table of kernels of one instruction set ([`scalar`], `avx2`, `neon`).
+//! - [`kernels`]: the table of kernels of one instruction set ([`scalar`], `avx2`,
+//!   `avx512`, `neon`).
 //! - [`integer`]: what activations are quantised to.
 //! - [`scratch`]: activations in the kernels' layout.
 //! - [`mapping`]: huge pages for weights; [`memory`] buffers in them.
@@ -14,6 +15,8 @@
 mod at_type;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod integer;
 mod interleave;
 mod kernels;

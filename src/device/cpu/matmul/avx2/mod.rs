@@ -1,23 +1,25 @@
 //! Kernels for AVX2 with FMA and F16C.
 
-mod codes;
+pub mod codes;
 mod expand;
 mod float;
-mod integer;
+pub mod integer;
 mod quantise;
-mod width;
+pub mod width;
 
+use self::integer::Octets;
 use super::kernels::{IntKernels, Kernels};
 
 pub static KERNELS: Kernels = Kernels {
+    float_rows: 6,
     float_tile: float::tile,
     wide: IntKernels {
-        tile: integer::tile::<i16, 2>,
+        tile: integer::tile::<i16, Octets, 2>,
         expand: expand::expand::<i16, 2>,
         quantise: quantise::wide,
     },
     bytes: IntKernels {
-        tile: integer::tile::<i8, 1>,
+        tile: integer::tile::<i8, Octets, 1>,
         expand: expand::expand::<i8, 1>,
         quantise: quantise::bytes,
     },

@@ -25,6 +25,7 @@ pub static DOT_KERNELS: Kernels = table::<Dot>();
 
 const fn table<D: dot::Products>() -> Kernels {
     Kernels {
+        float_rows: 6,
         float_tile: float::tile,
         wide: IntKernels {
             tile: integer::tile::<i16, D>,
