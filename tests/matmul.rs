@@ -193,7 +193,7 @@ fn worst(y: &[f32], x: &[f32], weights: &[Vec<f32>], bias: &[f32], steps: Steps)
 }
 
 fn isas() -> Vec<Isa> {
-    [Isa::Scalar, Isa::Avx2].into_iter().filter(|isa| isa.is_available()).collect()
+    Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect()
 }
 
 #[test]

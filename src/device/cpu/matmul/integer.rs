@@ -38,7 +38,8 @@ pub struct RowScale {
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a, A> {
     /// Row r begins at `r · INT_CHUNK`. Bytes stand in column order, 16-bit numbers as
-    /// [`layout::paired`](super::layout::paired) says.
+    /// [`layout::paired`](super::layout::paired) says; with NEON a block is the 32 high bytes in
+    /// column order, then the 32 low ones, less 128.
     pub q: &'a [A],
     /// Low bytes, as `q`; zero where a block is not fine. Empty for 16 bits.
     pub low: &'a [A],

@@ -13,8 +13,6 @@ use crate::types::Dtype;
 pub const FLOAT_CHUNK: usize = 256;
 /// Most columns of one partial sum of the integer kernels: 16 rows of codes in 16 bits take 24 KiB.
 pub const INT_CHUNK: usize = 768;
-/// Most rows of a float tile: 6 × 16 sums fill 12 of 16 vector registers.
-pub const FLOAT_ROWS: usize = 6;
 /// Most rows of an integer tile: 4 × 16 sums fill 8 of 16 vector registers.
 pub const INT_ROWS: usize = 4;
 /// Bytes that packed weights are prefetched ahead.
@@ -31,7 +29,7 @@ pub struct Out {
 /// `y[r, c] += Σ_k a[r, k] · w[k, c]` in f32, k ascending.
 #[derive(Debug)]
 pub struct FloatTile<'a> {
-    /// 1 to [`FLOAT_ROWS`].
+    /// 1 to [`Kernels::float_rows`].
     pub rows: usize,
     /// Row r begins at `r · lda`.
     pub a: &'a [f32],
@@ -71,9 +69,10 @@ pub struct IntTile<'a, A> {
 #[repr(C, align(64))]
 pub struct Codes {
     /// `[block][octet][8 steps][2][8 rows][2]`: of a step's 4 columns the even, then the odd ones.
+    /// Not used by NEON.
     pub q: [i16; INT_CHUNK * PANEL],
-    /// The same codes, if unsigned, as `[block][octet][8 steps][8 rows][4]`: one of the two is in
-    /// use.
+    /// The same codes as `[block][octet][8 steps][8 rows][4]`, 8-bit ones with NEON only: one of
+    /// the two is in use.
     pub bytes: [u8; INT_CHUNK * PANEL],
     /// `[block][1 or 2 halves][16]`.
     pub d: [f32; 2 * INT_CHUNK / BLOCK * PANEL],
@@ -96,12 +95,14 @@ impl Codes {
 /// All are to be called only where the CPU has the instruction set; tiles must hold what their
 /// fields say (slices long enough, `out` writable and not written by others).
 pub struct Kernels {
+    /// Most rows of a float tile: as many as there are registers for their sums.
+    pub float_rows: usize,
     pub float_tile: unsafe fn(&FloatTile<'_>),
     pub wide: IntKernels<i16>,
     pub bytes: IntKernels<i8>,
     /// Plain 16-bit numbers to f32.
     pub widen: unsafe fn(Dtype, &[u8], &mut [f32]),
-    /// `[32 · blocks][16]` f32 weights from codes unpacked to 16 bits.
+    /// `[32 · blocks][16]` f32 weights from codes unpacked for 16-bit activations.
     pub dequantise: unsafe fn(Dtype, &Codes, usize, &mut [f32]),
 }
 
@@ -123,34 +124,64 @@ pub enum Isa {
     Scalar,
     /// AVX2, FMA and F16C.
     Avx2,
+    /// AVX-512 with its dot products of integers (VNNI).
+    Avx512,
+    /// NEON, on every 64-bit ARM CPU.
+    Neon,
+    /// NEON with its dot products of bytes.
+    NeonDot,
 }
 
 impl Isa {
+    /// All, the better ones of an architecture last.
+    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon, Isa::NeonDot];
+
     /// The best that this CPU has.
     pub fn detect() -> Isa {
-        if Isa::Avx2.is_available() { Isa::Avx2 } else { Isa::Scalar }
+        Isa::ALL.into_iter().rfind(|isa| isa.is_available()).unwrap_or(Isa::Scalar)
     }
 
     pub fn is_available(self) -> bool {
-        match self {
-            Isa::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("f16c")
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 => false,
-        }
+        self.table().is_some()
     }
 
     /// The kernel table; scalar where the CPU lacks the instruction set.
     pub(super) fn kernels(self) -> &'static Kernels {
+        self.table().unwrap_or(&scalar::KERNELS)
+    }
+
+    /// The kernel table, if the CPU has the instruction set.
+    fn table(self) -> Option<&'static Kernels> {
         match self {
+            Isa::Scalar => Some(&scalar::KERNELS),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if self.is_available() => &super::avx2::KERNELS,
-            _ => &scalar::KERNELS,
+            Isa::Avx2 => has_avx2().then_some(&super::avx2::KERNELS),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => has_avx512().then_some(&super::avx512::KERNELS),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Some(&super::neon::KERNELS),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => std::arch::is_aarch64_feature_detected!("dotprod")
+                .then_some(&super::neon::DOT_KERNELS),
+            _ => None,
         }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+}
+
+/// With AVX2, whose kernels the table shares.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
 }

@@ -6,7 +6,7 @@
 //! every row of the slab. One row or a thousand: each weight is read from memory once per slab.
 
 use super::kernels::{
-    AHEAD, FLOAT_CHUNK, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out, Source,
+    AHEAD, FLOAT_CHUNK, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out, Source,
 };
 use super::layout::{self, BLOCK, PANEL};
 use super::memory::Chunks;
@@ -50,7 +50,7 @@ impl Mode {
 
 /// Up to this many rows, activations are read where they are; beyond, they are copied into
 /// chunks first, so that rows a power of two apart do not fight for the same cache lines.
-const IN_PLACE_ROWS: usize = 2 * FLOAT_ROWS;
+const IN_PLACE_ROWS: usize = 12;
 
 /// Up to this many rows, whose activations fit the first-level cache, panels are read front to
 /// back; beyond, a chunk of activations is kept there for all panels of a task.
@@ -238,7 +238,7 @@ impl Slab<'_> {
         } else {
             (&self.x[index * FLOAT_CHUNK..], self.ldx)
         };
-        for (first, rows) in tiles(self.m, FLOAT_ROWS) {
+        for (first, rows) in tiles(self.m, kernels.float_rows) {
             let a = &a[first * lda..];
             assert!(a.len() >= (rows - 1) * lda + k && weights.len() >= k * PANEL * 2);
             let tile = FloatTile { rows, a, lda, weights, dtype, k, out: rows_from(out, first) };
@@ -302,7 +302,7 @@ fn bring_in<'a>(
             (kernels.wide.expand)(dtype, piece, &mut buffers.codes);
             (kernels.dequantise)(dtype, &buffers.codes, k / BLOCK, weights);
         }
-    } else if dtype != Dtype::F32 && m > FLOAT_ROWS {
+    } else if dtype != Dtype::F32 && m > kernels.float_rows {
         // SAFETY: this CPU's kernels; both slices hold `k` · 16 numbers.
         unsafe { (kernels.widen)(dtype, piece, weights) };
     } else {

@@ -7,12 +7,16 @@ use super::integer::{
 };
 use super::interleave::plain_at;
 use super::kernels::{
-    Codes, FLOAT_ROWS, FloatTile, INT_CHUNK, INT_ROWS, IntKernels, IntTile, Kernels, Out, Source,
+    Codes, FloatTile, INT_CHUNK, INT_ROWS, IntKernels, IntTile, Kernels, Out, Source,
 };
 use super::layout::{self, BLOCK, OCTET, PANEL, STEPS};
 use crate::types::Dtype;
 
+/// Most rows of a float tile.
+const FLOAT_ROWS: usize = 6;
+
 pub static KERNELS: Kernels = Kernels {
+    float_rows: FLOAT_ROWS,
     float_tile,
     wide: IntKernels { tile: int_tile, expand, quantise },
     bytes: IntKernels { tile: int_tile, expand: expand_bytes, quantise: quantise_bytes },

@@ -1,17 +1,21 @@
 //! Eight f32 lanes, with kernels written once for every instruction set.
 //!
 //! A kernel is a `simd_fn!`: a body generic over [`Lanes`], compiled once plainly (always there)
-//! and once with AVX2 and FMA, chosen at run time by [`Isa`]. Both follow the same order of
+//! and once with AVX2 and FMA, or NEON, chosen at run time by [`Isa`]. All follow the same order of
 //! operations; they differ in the last bit where FMA rounds once.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 pub mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 pub mod softmax;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
 pub use scalar::Scalar;
 
 /// Lanes of a vector.
@@ -26,6 +30,8 @@ pub(super) enum Set {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Isa {
@@ -35,6 +41,9 @@ impl Isa {
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             return Isa(Set::Avx2);
         }
+        #[cfg(target_arch = "aarch64")]
+        return Isa(Set::Neon);
+        #[cfg(not(target_arch = "aarch64"))]
         Isa::scalar()
     }
 
@@ -43,12 +52,14 @@ impl Isa {
         Isa(Set::Scalar)
     }
 
-    /// `scalar`, `avx2+fma`.
+    /// `scalar`, `avx2+fma`, `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Set::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Set::Avx2 => "avx2+fma",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => "neon",
         }
     }
 }
@@ -108,6 +119,10 @@ macro_rules! simd_fn {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `Isa::best` made this value after detecting AVX2 and FMA.
                 $crate::device::cpu::simd::Set::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                $crate::device::cpu::simd::Set::Neon => {
+                    generic::<$crate::device::cpu::simd::Neon>($($arg),*)
+                }
             }
         }
     };

@@ -41,6 +41,7 @@ pub struct Env<'a> {
     /// What strong writes have published.
     pub flags: Flags,
     /// The processor has wide vector registers; see [`super::step::wide`].
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "code for x86-64 only"))]
     pub wide: bool,
 }
 

@@ -3,8 +3,9 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{QUANTISED, at_type, load, scale};
+use super::codes::{load, scale};
 use super::width::{Width, vector_at};
+use crate::device::cpu::matmul::at_type::{QUANTISED, at_type};
 use crate::device::cpu::matmul::kernels::{Codes, INT_CHUNK};
 use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
 use crate::types::Dtype;

@@ -6,9 +6,10 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{QUANTISED, at_type, load, prefetch, scale};
+use super::codes::{load, prefetch, scale};
 use super::float::add_to;
 use super::width::{Vectors, Width, vector_at};
+use crate::device::cpu::matmul::at_type::{QUANTISED, at_type};
 use crate::device::cpu::matmul::integer::Rows;
 use crate::device::cpu::matmul::kernels::{Codes, INT_CHUNK, IntTile, Source};
 use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
@@ -19,43 +20,52 @@ use crate::types::Dtype;
 /// # Safety
 /// As [`super::super::kernels::Kernels`] says.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn tile<A: Width<N>, const N: usize>(tile: &IntTile<'_, A>) {
+pub unsafe fn tile<A: Width<N>, E: Engine<A, N>, const N: usize>(tile: &IntTile<'_, A>) {
     // SAFETY: passed on.
     unsafe {
         match tile.rows {
-            1 => by_source::<A, N, 1>(tile),
-            2 => by_source::<A, N, 2>(tile),
-            3 => by_source::<A, N, 3>(tile),
-            _ => by_source::<A, N, 4>(tile),
+            1 => by_source::<A, E, N, 1>(tile),
+            2 => by_source::<A, E, N, 2>(tile),
+            3 => by_source::<A, E, N, 3>(tile),
+            _ => by_source::<A, E, N, 4>(tile),
         }
     }
 }
 
+/// Multiplies a tile's rows of activations with weights.
+pub trait Engine<A, const N: usize> {
+    /// # Safety
+    /// The CPU must have the engine's instructions, and the weights all blocks of the tile.
+    unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W);
+}
+
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn by_source<A: Width<N>, const N: usize, const M: usize>(tile: &IntTile<'_, A>) {
+unsafe fn by_source<A: Width<N>, E: Engine<A, N>, const N: usize, const M: usize>(
+    tile: &IntTile<'_, A>,
+) {
     assert!(tile.blocks * BLOCK <= INT_CHUNK && tile.a.fine.len() >= M);
     // SAFETY: passed on.
     unsafe {
         match tile.weights {
-            Source::Packed(units) => at_type!(tile.dtype, packed[A, N, M](tile, units)),
-            Source::Unpacked(codes) => unpacked::<A, N, M>(tile, codes),
+            Source::Packed(units) => at_type!(tile.dtype, packed[A, E, N, M](tile, units)),
+            Source::Unpacked(codes) => unpacked::<A, E, N, M>(tile, codes),
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn packed<A: Width<N>, const N: usize, const M: usize, const T: usize>(
+unsafe fn packed<A: Width<N>, E: Engine<A, N>, const N: usize, const M: usize, const T: usize>(
     tile: &IntTile<'_, A>,
     units: &[u8],
 ) {
     let blocks = layout::unit_len(QUANTISED[T]) / BLOCK;
     assert!(tile.blocks / blocks * layout::unit_bytes(QUANTISED[T]) <= units.len());
     // SAFETY: the units hold the tile's blocks (just checked).
-    unsafe { rows::<A, N, M, Packed<T>>(tile, &Packed { units: units.as_ptr() }) }
+    unsafe { E::rows::<M, Packed<T>>(tile, &Packed { units: units.as_ptr() }) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpacked<A: Width<N>, const N: usize, const M: usize>(
+unsafe fn unpacked<A: Width<N>, E: Engine<A, N>, const N: usize, const M: usize>(
     tile: &IntTile<'_, A>,
     codes: &Codes,
 ) {
@@ -63,16 +73,16 @@ unsafe fn unpacked<A: Width<N>, const N: usize, const M: usize>(
     // SAFETY: codes are of a whole chunk.
     unsafe {
         match layout::code_bits(tile.dtype) {
-            4 => rows::<A, N, M, Unpacked<2>>(tile, &Unpacked { codes }),
-            5 => rows::<A, N, M, Unpacked<4>>(tile, &Unpacked { codes }),
-            6 => rows::<A, N, M, Unpacked<7>>(tile, &Unpacked { codes }),
-            _ => rows::<A, N, M, Unpacked<0>>(tile, &Unpacked { codes }),
+            4 => E::rows::<M, Unpacked<2>>(tile, &Unpacked { codes }),
+            5 => E::rows::<M, Unpacked<4>>(tile, &Unpacked { codes }),
+            6 => E::rows::<M, Unpacked<7>>(tile, &Unpacked { codes }),
+            _ => E::rows::<M, Unpacked<0>>(tile, &Unpacked { codes }),
         }
     }
 }
 
 /// Where codes and scales of a type come from.
-trait Weights {
+pub trait Weights {
     const DTYPE: Dtype;
     /// Scales in a block.
     const HALVES: usize = layout::scales_per_block(Self::DTYPE);
@@ -80,6 +90,9 @@ trait Weights {
     const OCTETS: usize = if Self::HALVES == 1 { 2 } else { 1 };
 
     /// Steps `j` and `j + 4` of an octet of a block.
+    ///
+    /// # Safety
+    /// AVX2 must be there, and the block.
     unsafe fn codes<A: Width<N>, const N: usize>(
         &self,
         block: usize,
@@ -88,6 +101,9 @@ trait Weights {
     ) -> Vectors<N>;
 
     /// `(d, m)` of the rows of an octet of a block, or of half of it.
+    ///
+    /// # Safety
+    /// AVX2 must be there, and the block.
     unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256);
 }
 
@@ -171,36 +187,38 @@ impl<const T: usize> Weights for Unpacked<'_, T> {
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows<A: Width<N>, const N: usize, const M: usize, W: Weights>(
-    tile: &IntTile<'_, A>,
-    weights: &W,
-) {
-    let mut sums = [[_mm256_setzero_ps(); 2]; M];
-    let (mut fine, mut any) = ([0; M], 0);
-    fine.copy_from_slice(&tile.a.fine[..M]);
-    for bits in fine {
-        any |= bits;
-    }
-    for block in 0..tile.blocks {
-        if !tile.ahead.is_null() {
-            prefetch(tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE)), W::DTYPE);
+/// AVX2: two octets of sums a row.
+pub struct Octets;
+
+impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W) {
+        let mut sums = [[_mm256_setzero_ps(); 2]; M];
+        let (mut fine, mut any) = ([0; M], 0);
+        fine.copy_from_slice(&tile.a.fine[..M]);
+        for bits in fine {
+            any |= bits;
         }
-        for first in (0..2).step_by(W::OCTETS) {
-            // SAFETY: weights and rows hold the block (the caller's promise).
-            unsafe {
-                let mut dots = dots::<A, N, M, W>(weights, block, first, tile.a.q);
-                if A::FINE && any >> block & 1 == 1 {
-                    let low = self::dots::<A, N, M, W>(weights, block, first, tile.a.low);
-                    dots = refined::<M, W>(dots, low, bits_of(fine, block));
+        for block in 0..tile.blocks {
+            if !tile.ahead.is_null() {
+                prefetch(tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE)), W::DTYPE);
+            }
+            for first in (0..2).step_by(W::OCTETS) {
+                // SAFETY: weights and rows hold the block (the caller's promise).
+                unsafe {
+                    let mut dots = dots::<A, N, M, W>(weights, block, first, tile.a.q);
+                    if A::FINE && any >> block & 1 == 1 {
+                        let low = self::dots::<A, N, M, W>(weights, block, first, tile.a.low);
+                        dots = refined::<M, W>(dots, low, bits_of(fine, block));
+                    }
+                    add_block::<A, M, W>(&mut sums, dots, weights, block, first, &tile.a);
                 }
-                add_block::<A, M, W>(&mut sums, dots, weights, block, first, &tile.a);
             }
         }
-    }
-    for (r, sums) in sums.iter().enumerate() {
-        // SAFETY: the caller's promise about `out`.
-        unsafe { add_to(&tile.out, r, *sums) };
+        for (r, sums) in sums.iter().enumerate() {
+            // SAFETY: the caller's promise about `out`.
+            unsafe { add_to(&tile.out, r, *sums) };
+        }
     }
 }
 
