@@ -27,6 +27,11 @@ fn bits(numbers: &[f32]) -> Vec<u32> {
     numbers.iter().map(|x| x.to_bits()).collect()
 }
 
+/// Units of noise, their half-precision scales below 1.5: no byte pair is infinite or NaN.
+fn noisy_units(seed: u64, dtype: Dtype, count: usize) -> Vec<u8> {
+    noise(seed).take(count * layout::unit_bytes(dtype)).map(|b| b & 0xbd).collect()
+}
+
 /// Codes unpacked by the scalar kernels and by those of `isa`.
 fn unpacked(isa: Isa, dtype: Dtype, bytes: &[u8]) -> [Box<Codes>; 2] {
     [Isa::Scalar, isa].map(|isa| {
@@ -49,9 +54,7 @@ fn unpacking_is_that_of_the_scalar_kernels_to_the_bit() {
         isas().flat_map(|isa| QUANTISED.into_iter().enumerate().map(move |q| (isa, q)))
     {
         let units = INT_CHUNK / layout::unit_len(dtype);
-        // Half-precision scales below 1.5: no byte pair is infinite or NaN.
-        let bytes: Vec<u8> =
-            noise(seed as u64).take(units * layout::unit_bytes(dtype)).map(|b| b & 0xbd).collect();
+        let bytes = noisy_units(seed as u64, dtype, units);
         let [a, b] = unpacked(isa, dtype, &bytes);
         assert!(is_neon(isa) || a.q == b.q, "{isa:?} {dtype:?}: 16 bits");
         assert!(a.bytes == b.bytes, "{isa:?} {dtype:?}: bytes");
@@ -239,6 +242,24 @@ fn products_are_those_of_the_scalar_kernels_to_the_bit() {
                 let what = format!("{isa:?} {dtype:?} {rows} rows, packed: {packed}");
                 assert_eq!(of(Isa::Scalar), of(isa), "{what}");
             }
+        }
+    }
+}
+
+#[test]
+fn fused_products_are_the_same_to_the_bit_with_every_instruction_set() {
+    let x: Vec<f32> =
+        noise(11).take(4 * INT_CHUNK).map(|b| (f32::from(b) - 128.0) * 0.37).collect();
+    for dtype in QUANTISED.into_iter().filter(|dtype| *dtype != Dtype::Q8_0) {
+        let units = noisy_units(3, dtype, INT_CHUNK / layout::unit_len(dtype));
+        for (rows, packed) in (1..=4).flat_map(|rows| [(rows, true), (rows, false)]) {
+            let (weights, x) = ((dtype, &units[..]), (&x[..], rows));
+            let of = |isa: Isa| {
+                let wide = products::<i16>(isa, weights, x, PANEL, packed);
+                (bits(&wide), bits(&products::<i8>(isa, weights, x, PANEL, packed)))
+            };
+            let all: Vec<_> = isas().map(of).collect();
+            assert!(all.windows(2).all(|two| two[0] == two[1]), "{dtype:?} {rows} {packed}");
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! Integer sums are those of AVX2, and floats are added in the same order with the same fused
 //! operations: results are the same to the bit.
+//!
+//! No CPU has run these kernels yet. Their tests run where one has the instructions.
 
 mod float;
 mod integer;

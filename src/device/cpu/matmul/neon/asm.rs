@@ -54,7 +54,7 @@ pub fn prefetch(at: *const u8, bytes: usize) {
             asm!(
                 "prfm pldl1keep, [{at}]",
                 at = in(reg) at.wrapping_add(line),
-                options(nomem, nostack, preserves_flags),
+                options(readonly, nostack, preserves_flags),
             );
         }
     }

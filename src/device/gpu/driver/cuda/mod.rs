@@ -115,7 +115,8 @@ fn describe(device: sys::CUdevice, driver_version: u32) -> Result<CardInfo> {
     let mut name = [0; 256];
     // SAFETY: the buffer is as long as said.
     told("cuDeviceGetName", unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 256, device) })?;
-    let bytes: Vec<u8> = name.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    let bytes: Vec<u8> =
+        name.iter().take_while(|c| **c != 0).flat_map(|c| c.to_ne_bytes()).collect();
     let mut memory_total = 0;
     // SAFETY: the device is valid.
     told("cuDeviceTotalMem_v2", unsafe { sys::cuDeviceTotalMem_v2(&mut memory_total, device) })?;
