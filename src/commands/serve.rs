@@ -148,6 +148,7 @@ impl Run for Serve {
         let service = ServiceOptions {
             max_choices: self.max_queued_requests,
             max_tokens: self.max_queued_tokens,
+            on_idle: machine::give_back_memory,
         };
         let build = move || {
             let model = load::model(&flags)?;

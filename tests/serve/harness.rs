@@ -55,8 +55,11 @@ pub struct Running {
 pub fn start(setup: Setup) -> Running {
     let Setup { mut options, engine, step, device, faults } = setup;
     options.served_name.get_or_insert("tiny".into());
-    let service =
-        ServiceOptions { max_choices: engine.max_queued, max_tokens: engine.max_queued_tokens };
+    let service = ServiceOptions {
+        max_choices: engine.max_queued,
+        max_tokens: engine.max_queued_tokens,
+        ..ServiceOptions::default()
+    };
     let planned = faults.clone();
     let build = move || {
         let model = Model::open(&ModelOptions { path: Some(MODEL.into()), ..Default::default() })?;

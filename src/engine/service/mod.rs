@@ -74,18 +74,24 @@ pub struct Report {
 }
 
 /// Limits of the service beside those of the engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct ServiceOptions {
     /// Most choices, and most prompt tokens, that wait between handle and engine. Each is beside
     /// the engine's own queue ([`EngineOptions::max_queued`]).
     pub max_choices: usize,
     pub max_tokens: usize,
+    /// Called on the engine's thread when there has been no work for a tenth of a second.
+    pub on_idle: fn(),
 }
 
 impl Default for ServiceOptions {
     fn default() -> Self {
         let engine = EngineOptions::default();
-        ServiceOptions { max_choices: engine.max_queued, max_tokens: engine.max_queued_tokens }
+        ServiceOptions {
+            max_choices: engine.max_queued,
+            max_tokens: engine.max_queued_tokens,
+            on_idle: || {},
+        }
     }
 }
 
@@ -120,7 +126,7 @@ pub fn start(
     let shared = (Arc::clone(&queues), Arc::clone(&health));
     let thread = std::thread::Builder::new()
         .name("engine".into())
-        .spawn(move || worker::main(build, shared.0, shared.1, &wake))
+        .spawn(move || worker::main(build, shared.0, shared.1, &wake, options.on_idle))
         .map_err(|e| Error::io("engine thread", &e))?;
     Ok(EngineHandle { queues, health, thread: Some(thread) })
 }

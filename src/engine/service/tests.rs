@@ -341,7 +341,7 @@ fn queues_are_bounded_and_say_so() {
         total_tokens: Some(512),
         ..EngineOptions::default()
     };
-    let service = ServiceOptions { max_choices: 6, max_tokens: 10_000 };
+    let service = ServiceOptions { max_choices: 6, max_tokens: 10_000, ..Default::default() };
     let mut c = Client::with(options, service, slow);
     // What the handle takes the engine may refuse, while a step runs or after it.
     let taken = (0..100).filter(|&id| c.submit(id, 3, 2).is_ok()).count();
@@ -357,6 +357,29 @@ fn queues_are_bounded_and_say_so() {
     c.poll_until(|c| c.ends.contains_key(&(302, 0)));
     assert_eq!(c.refused[&301].kind, Kind::Limit, "{}", c.refused[&301]);
     c.check_empty();
+}
+
+#[test]
+fn idleness_is_told_once_each_time() {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    let on_idle = || _ = TOLD.fetch_add(1, Ordering::SeqCst);
+    let service = ServiceOptions { on_idle, ..Default::default() };
+    let mut c = Client::with(EngineOptions::default(), service, Duration::ZERO);
+    let wait_for = |times: usize| {
+        let begin = Instant::now();
+        while TOLD.load(Ordering::SeqCst) < times {
+            assert!(begin.elapsed() < PATIENCE, "told {TOLD:?} times");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait_for(1);
+    for id in 1..3 {
+        c.submit(id, 3, 1).expect("room");
+        c.await_ends(id as usize);
+        wait_for(1 + id as usize);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(TOLD.load(Ordering::SeqCst), 3, "not again without work between");
 }
 
 #[test]

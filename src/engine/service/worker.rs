@@ -19,7 +19,7 @@ use crate::scheduler::{End, Finish};
 /// hold up those that are being served.
 const REQUESTS_PER_STEP: usize = 64;
 
-/// After so long without work what was freed goes back to the system.
+/// So long without work is idle.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// What a live choice has used so far, for the day that its engine cannot say.
@@ -33,6 +33,7 @@ struct Worker<'a> {
     queues: Arc<Queues>,
     health: Arc<Health>,
     wake: &'a dyn Fn(),
+    on_idle: fn(),
     /// Choices that have not been answered to their end.
     live: BTreeMap<(u64, u32), Used>,
     report: Report,
@@ -46,9 +47,10 @@ pub(super) fn main(
     queues: Arc<Queues>,
     health: Arc<Health>,
     wake: &dyn Fn(),
+    on_idle: fn(),
 ) {
     let (live, report, tasks) = Default::default();
-    let mut worker = Worker { queues, health, wake, live, report, tasks, shutdown: None };
+    let mut worker = Worker { queues, health, wake, on_idle, live, report, tasks, shutdown: None };
     // The engine is dropped when it panicked, and everything else here stays consistent: the
     // books of `live` change only together with the reports.
     let ended = catch_unwind(AssertUnwindSafe(|| worker.run(build)));
@@ -112,7 +114,7 @@ impl Worker<'_> {
         let most = if idle { usize::MAX } else { REQUESTS_PER_STEP };
         let start = engine.recorder.now();
         if until == Until::Command && !self.queues.expect(QUIET) {
-            crate::measure::machine::give_back_memory();
+            (self.on_idle)();
         }
         let commands = self.queues.take(until, most);
         if !flying {
