@@ -21,7 +21,7 @@ use super::stats::Stats;
 use super::timers::{Slice, Timers};
 use super::{listener, pool};
 use crate::engine::Engine;
-use crate::engine::service::{self, ServiceOptions, State};
+use crate::engine::service::{self, Report, ServiceOptions, State};
 use crate::error::{Error, Kind, Result};
 use crate::http::Refused;
 use crate::measure::machine::thread_times;
@@ -32,11 +32,9 @@ const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const SIGNALS: Token = Token(usize::MAX - 2);
 
-/// Connections accepted in one turn of the loop, so that a flood does not hold up the others.
-const ACCEPTS: usize = 128;
 /// Turns of one connection before the others have theirs.
 const TURNS: usize = 16;
-/// Events of one turn of the loop; with what may be done for each they take a few milliseconds.
+/// Events of one turn of the loop.
 const EVENTS: usize = 128;
 /// Without a free file descriptor, accepting is tried again after this.
 const RETRY: Duration = Duration::from_millis(100);
@@ -101,6 +99,8 @@ pub struct Server {
     again: VecDeque<usize>,
     /// Connections with news that have not been told yet.
     pub(super) touched: VecDeque<usize>,
+    /// What is left of a report.
+    pub(super) reading: Option<Report>,
     /// The engine or the workers may have more than this turn has taken.
     pub(super) more: bool,
     accept_at: Option<Instant>,
@@ -112,7 +112,7 @@ pub struct Server {
     /// What the loop does, for timelines.
     pub(super) recorder: Recorder,
     /// Kept free, to be able to say no when all file descriptors are used up.
-    reserve: Option<std::fs::File>,
+    pub(super) reserve: Option<std::fs::File>,
 }
 
 /// Binds, serves until a signal, and returns how it went.
@@ -194,6 +194,7 @@ impl Server {
             stats: Stats::new(),
             again: VecDeque::new(),
             touched: VecDeque::new(),
+            reading: None,
             more: false,
             accept_at: None,
             buffer: vec![0; 64 << 10],
@@ -245,20 +246,20 @@ impl Server {
     pub fn serve(mut self, notice: &mut dyn FnMut(&Server, Notice)) -> Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            match self.poll.poll(&mut events, self.timeout()) {
-                Err(e) if e.kind() != io::ErrorKind::Interrupted => {
-                    return Err(system("epoll", &e));
-                }
-                _ => {}
+            if let Err(e) = self.poll.poll(&mut events, self.timeout())
+                && e.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(system("epoll", &e));
             }
             let (began, before) = (Instant::now(), thread_times());
             self.tick(began);
+            let slice = Slice::begin();
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept(began),
                     WAKER => {}
                     SIGNALS => self.signalled(began)?,
-                    Token(key) => self.socket(key, event),
+                    Token(key) => self.socket(key, event, &slice),
                 }
             }
             if self.stop.asked.swap(false, Ordering::SeqCst) {
@@ -306,7 +307,8 @@ impl Server {
 
     fn accept(&mut self, now: Instant) {
         self.accept_at = None;
-        for _ in 0..ACCEPTS {
+        let slice = Slice::begin();
+        while !slice.over() {
             let Some(listener) = &self.listener else { return };
             match listener.accept() {
                 Ok((socket, peer)) => self.welcome(socket, peer),
@@ -345,25 +347,18 @@ impl Server {
         self.drive(key);
     }
 
-    /// Gives up the spare descriptor for a moment to tell one client that there are too many.
-    fn out_of_files(&mut self) {
-        self.reserve = None;
-        if let Some(Ok((socket, _))) = self.listener.as_ref().map(TcpListener::accept) {
-            self.stats.connections_refused += 1;
-            listener::turn_away(&socket);
-        }
-        self.reserve = std::fs::File::open("/dev/null").ok();
-    }
-
-    fn socket(&mut self, key: usize, event: &mio::event::Event) {
+    /// Drives a connection that has news: now, or in a later turn if this one has had its time.
+    fn socket(&mut self, key: usize, event: &mio::event::Event, slice: &Slice) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.ready(event);
         let waits = matches!(conn.busy, Busy::Working | Busy::Generating(_));
         if waits && conn.gone(event) {
             self.drop_conn(key);
-            return;
+        } else if slice.over() {
+            self.again.push_back(key);
+        } else {
+            self.drive(key);
         }
-        self.drive(key);
     }
 
     /// Does for a connection whatever can be done now.

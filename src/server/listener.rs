@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use mio::net::TcpListener;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::event_loop::Server;
 use crate::error::{Error, Kind, Result};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
@@ -14,7 +16,7 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// An address that cannot be resolved or is taken.
-pub fn bind(host: &str, port: u16) -> Result<(mio::net::TcpListener, SocketAddr)> {
+pub fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr)> {
     let fail = |e: io::Error| {
         let hint = match e.kind() {
             io::ErrorKind::AddrInUse => "; another server is there: give --port",
@@ -27,7 +29,7 @@ pub fn bind(host: &str, port: u16) -> Result<(mio::net::TcpListener, SocketAddr)
     let address = address.ok_or_else(|| fail(io::ErrorKind::AddrNotAvailable.into()))?;
     let listener = listen(address).map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
-    Ok((mio::net::TcpListener::from_std(listener), bound))
+    Ok((TcpListener::from_std(listener), bound))
 }
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -65,4 +67,16 @@ pub fn raise_file_limit() -> u64 {
         }
     }
     limit.rlim_cur
+}
+
+impl Server {
+    /// Gives up the spare descriptor for a moment to tell one client that there are too many.
+    pub(super) fn out_of_files(&mut self) {
+        self.reserve = None;
+        if let Some(Ok((socket, _))) = self.listener.as_ref().map(TcpListener::accept) {
+            self.stats.connections_refused += 1;
+            turn_away(&socket);
+        }
+        self.reserve = std::fs::File::open("/dev/null").ok();
+    }
 }

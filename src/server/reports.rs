@@ -14,6 +14,9 @@ use crate::profile::clock;
 /// A flush that has to wait asks again after this.
 const FLUSH_RETRY: Duration = Duration::from_millis(20);
 
+/// Updates of a report that are taken before their connections are driven.
+const UPDATES: usize = 128;
+
 impl Server {
     /// Takes reports and tells their clients, for as long as a turn may last: an engine that is
     /// faster than its clients' sockets must not keep the loop from everything else.
@@ -27,18 +30,32 @@ impl Server {
                     return;
                 }
             }
-            let Some(report) = self.context.engine.poll() else { return };
+            let Some(report) = self.reading.take().or_else(|| self.context.engine.poll()) else {
+                return;
+            };
             self.take(report, Instant::now());
+            if slice.over() {
+                self.more = true;
+                return;
+            }
         }
     }
 
-    fn take(&mut self, report: Report, now: Instant) {
-        if let Some(step) = &report.step {
-            self.stats.stepped(step);
+    /// Takes the next part of a report; what it leaves is read before the report after it.
+    fn take(&mut self, mut report: Report, now: Instant) {
+        if let Some(step) = report.step.take() {
+            self.stats.stepped(&step);
         }
         let mut touched = Vec::new();
-        for update in report.updates {
+        let part = report.updates.len().min(UPDATES);
+        let updates: Vec<_> = report.updates.drain(..part).collect();
+        for update in updates {
             touched.extend(self.update(update, now));
+        }
+        if !report.updates.is_empty() {
+            self.touch(touched);
+            self.reading = Some(report);
+            return;
         }
         for refused in report.refused {
             let Some(&key) = self.owners.get(&refused.id) else { continue };
@@ -49,15 +66,20 @@ impl Server {
                 touched.push(key);
             }
         }
-        touched.sort_unstable();
-        touched.dedup();
-        self.touched.extend(touched);
+        self.touch(touched);
         for flushed in report.flushed {
             self.flushed(flushed, now);
         }
         if let Some(error) = report.error {
             self.trouble(error, now);
         }
+    }
+
+    /// Connections to drive, each once.
+    fn touch(&mut self, mut keys: Vec<usize>) {
+        keys.sort_unstable();
+        keys.dedup();
+        self.touched.extend(keys);
     }
 
     /// The connection that the news were for.
