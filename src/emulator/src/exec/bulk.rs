@@ -276,23 +276,11 @@ impl Ctx<'_> {
 
     /// Ends the loan: the read happened before the lane's present.
     pub fn give_back(&mut self, rank: usize, address: u32, bytes: u32, lane: u32, pc: u32) {
-        self.end_loan(rank, address, bytes, &Access { pc, ..self.access(lane, false) }, lane);
-    }
-
-    /// Ends a loan by a read of the asynchronous engine, at its present epoch.
-    pub fn engine_read(&mut self, rank: usize, address: u32, bytes: u32, pc: u32) {
-        let actor = self.engine(rank);
-        let epoch = self.cl.engine_epoch;
-        let lane = self.warp.mask.trailing_zeros() % 32;
-        self.end_loan(rank, address, bytes, &Access::engine(actor, epoch, pc), lane);
-    }
-
-    /// Records a read that has ended, as far as it is not ordered before what a lane knows.
-    fn end_loan(&mut self, rank: usize, address: u32, bytes: u32, who: &Access, lane: u32) {
+        let who = Access { pc, ..self.access(lane, false) };
         let clock = self.warp.clock(lane).clone();
         let shared = &mut self.cl.blocks[rank].shared;
         if let Ok(at) = shared.offset(address, bytes) {
-            shared.give_back(at, bytes, who, &clock);
+            shared.give_back(at, bytes, &who, &clock);
         }
     }
 

@@ -14,6 +14,7 @@ use super::{Flow, Wait};
 use crate::error::Rule;
 use crate::isa::{Reg, Src, Ty, Wgmma, WgmmaA};
 use crate::memory::SHARED_START;
+use crate::memory::shadow::Access;
 use crate::tensor::descriptor::{Descriptor, Major};
 use crate::tensor::element::Element;
 use crate::tensor::fragment::{self, Slot};
@@ -314,17 +315,24 @@ impl Ctx<'_> {
         Ok(())
     }
 
+    /// Ends loans by reads of the asynchronous engine, at its present epoch. Whoever learns of them
+    /// learns of its earlier ones, and of nothing else that a lane may know by now.
     fn end_loans(&mut self, s: &Started) -> Run<()> {
-        let rank = self.warp.rank;
+        let (rank, epoch) = (self.warp.rank, self.cl.engine_epoch);
+        let engine = self.engine(rank);
+        let who = Access::engine(engine, epoch, s.pc);
+        let mut clock = self.warp.clock(0).empty();
+        clock.learn(engine as usize, epoch);
         let mut lent: Vec<u32> = s.b.iter().map(|c| c.address).collect();
         if let Operand::Shared(chunks) = &s.a {
             lent.extend(chunks.iter().map(|c| c.address));
         }
         for address in lent {
-            if self.cl.blocks[rank].shared.offset(address, 16).is_err() {
-                return refused(crate::memory::shared::Refusal::OutOfBounds, 0, "read", address);
+            let shared = &mut self.cl.blocks[rank].shared;
+            match shared.offset(address, 16) {
+                Ok(at) => shared.give_back(at, 16, &who, &clock),
+                Err(r) => return refused(r, 0, "read", address),
             }
-            self.engine_read(rank, address, 16, s.pc);
         }
         Ok(())
     }

@@ -21,8 +21,9 @@ impl Flight {
 }
 
 /// What is under way in the shared memory of a block.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Flights {
+    size: usize,
     /// Made when an operation first starts.
     words: Vec<Flight>,
     /// By row, its words that have any.
@@ -30,6 +31,11 @@ pub struct Flights {
 }
 
 impl Flights {
+    /// None, in a memory of so many words.
+    pub fn of(words: usize) -> Self {
+        Self { size: words, words: Vec::new(), busy: Vec::new() }
+    }
+
     /// Whether nothing is under way in the rows of a range.
     #[inline]
     pub fn none_in_rows(&self, at: usize, bytes: usize) -> bool {
@@ -56,32 +62,32 @@ impl Flights {
     }
 
     /// An operation of this instruction will write here.
-    pub fn claim(&mut self, (at, bytes, size): (usize, usize, usize), pc: u32) {
-        self.change(at, bytes, size, |flight| flight.incoming = pc + 1);
+    pub fn claim(&mut self, at: usize, bytes: usize, pc: u32) {
+        self.change(at, bytes, |flight| flight.incoming = pc + 1);
     }
 
     /// It has written.
-    pub fn land(&mut self, (at, bytes, size): (usize, usize, usize)) {
-        self.change(at, bytes, size, |flight| flight.incoming = 0);
+    pub fn land(&mut self, at: usize, bytes: usize) {
+        self.change(at, bytes, |flight| flight.incoming = 0);
     }
 
     /// An operation of this instruction reads here until [`Self::give_back`].
-    pub fn lend(&mut self, (at, bytes, size): (usize, usize, usize), pc: u32) {
-        self.change(at, bytes, size, |flight| {
+    pub fn lend(&mut self, at: usize, bytes: usize, pc: u32) {
+        self.change(at, bytes, |flight| {
             flight.outgoing = flight.outgoing.saturating_add(1);
             flight.outgoing_pc = pc;
         });
     }
 
-    pub fn give_back(&mut self, (at, bytes, size): (usize, usize, usize)) {
+    pub fn give_back(&mut self, at: usize, bytes: usize) {
         let less = |flight: &mut Flight| flight.outgoing = flight.outgoing.saturating_sub(1);
-        self.change(at, bytes, size, less);
+        self.change(at, bytes, less);
     }
 
-    /// Changes the words of a range of a memory of `size` bytes.
-    fn change(&mut self, at: usize, bytes: usize, size: usize, change: impl Fn(&mut Flight)) {
+    /// Changes the words of a range.
+    fn change(&mut self, at: usize, bytes: usize, change: impl Fn(&mut Flight)) {
         if self.words.is_empty() {
-            self.words = vec![Flight::default(); size.div_ceil(4)];
+            self.words = vec![Flight::default(); self.size];
             self.busy = vec![0; self.words.len().div_ceil(ROW_WORDS)];
         }
         for word in at / 4..(at + bytes).div_ceil(4) {

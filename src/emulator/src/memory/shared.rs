@@ -75,7 +75,7 @@ impl Shared {
             init: vec![false; words * 4],
             writes: Vec::new(),
             reads: Vec::new(),
-            flights: Flights::default(),
+            flights: Flights::of(words),
             mbars: HashMap::new(),
             mbar_words: vec![false; words],
         }
@@ -189,13 +189,17 @@ impl Shared {
             return false;
         }
         let [who, _] = who;
-        let look = look(who, clock, false, None);
-        let new = Record { lanes: u32::MAX, ..record(who) };
+        let all = Record { lanes: u32::MAX, ..record(who) };
+        self.note_read(at, bytes, &all, &look(who, clock, false, None));
+        true
+    }
+
+    /// Records a read.
+    fn note_read(&mut self, at: usize, bytes: u32, new: &Record, look: &Look<'_>) {
         let mut table = self.table();
         for (row, from, to) in parts(at as u64, bytes.into()) {
-            table.record(row as usize, (from, to), &new, &look);
+            table.record(row as usize, (from, to), new, look);
         }
-        true
     }
 
     /// Checks an access of one thread.
@@ -248,13 +252,13 @@ impl Shared {
         if races {
             self.check(at, bytes, who, clock, true)?;
         }
-        self.flights.claim((at, bytes as usize, self.bytes.len()), who.pc);
+        self.flights.claim(at, bytes as usize, who.pc);
         Ok(())
     }
 
     /// It has written, which whoever started it was allowed to do.
     pub fn land(&mut self, at: usize, bytes: u32, who: &Access, clock: &Clock) {
-        self.flights.land((at, bytes as usize, self.bytes.len()));
+        self.flights.land(at, bytes as usize);
         let look = look(who, clock, true, None);
         let new = record(who);
         let mut table = self.table();
@@ -282,19 +286,14 @@ impl Shared {
             let look = look(who, clock, false, Some(Proxy::AsyncShared));
             self.ordered(at, bytes, record(who), &look)?;
         }
-        self.flights.lend((at, bytes as usize, self.bytes.len()), who.pc);
+        self.flights.lend(at, bytes as usize, who.pc);
         Ok(())
     }
 
     /// It has read; `who` says by whom and when that counts.
     pub fn give_back(&mut self, at: usize, bytes: u32, who: &Access, clock: &Clock) {
-        self.flights.give_back((at, bytes as usize, self.bytes.len()));
-        let look = look(who, clock, false, None);
-        let new = record(who);
-        let mut table = self.table();
-        for (row, from, to) in parts(at as u64, bytes.into()) {
-            table.record(row as usize, (from, to), &new, &look);
-        }
+        self.flights.give_back(at, bytes as usize);
+        self.note_read(at, bytes, &record(who), &look(who, clock, false, None));
     }
 }
 
