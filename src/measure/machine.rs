@@ -203,7 +203,9 @@ pub fn thread_times() -> Option<ThreadTimes> {
 
 fn parse_schedstat(text: &str) -> Option<ThreadTimes> {
     let mut words = text.split_whitespace().map_while(|w| w.parse().ok());
-    Some(ThreadTimes { cpu_ns: words.next()?, waited_ns: words.next()? })
+    let times = ThreadTimes { cpu_ns: words.next()?, waited_ns: words.next()? };
+    // A thread that asks has run at least once; a kernel that does not count says 0 0 0.
+    (words.next()? > 0).then_some(times)
 }
 
 /// Gives memory that was freed, and that the allocator keeps for the next time, back to the
@@ -296,6 +298,7 @@ mod tests {
     fn threads_know_their_time() {
         let want = ThreadTimes { cpu_ns: 1135931, waited_ns: 267551 };
         assert_eq!(parse_schedstat("1135931 267551 2\n"), Some(want));
+        assert_eq!(parse_schedstat("0 0 0\n"), None);
         assert_eq!(parse_schedstat("x"), None);
     }
 
