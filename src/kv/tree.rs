@@ -38,7 +38,9 @@ impl PrefixTree {
         PrefixTree {
             page_size,
             nodes: vec![Node::default(); pages],
-            tokens: vec![0; pages * page_size],
+            // Not zero, so that the memory is taken here: a pool whose pages come into use one
+            // after the other must not look like a leak.
+            tokens: vec![TokenId::MAX; pages * page_size],
             roots: BTreeMap::new(),
             len: 0,
             planted,
@@ -113,7 +115,13 @@ impl PrefixTree {
         debug_assert!(self.is_leaf(page));
         let Node { salt, parent, .. } = self.nodes[page as usize];
         match parent {
-            Some(parent) => self.nodes[parent as usize].children.retain(|&p| p != page),
+            Some(parent) => {
+                let children = &mut self.nodes[parent as usize].children;
+                children.retain(|&p| p != page);
+                if children.is_empty() {
+                    *children = Vec::new();
+                }
+            }
             None => {
                 if let Some(root) = self.roots.get_mut(&salt) {
                     root.retain(|&p| p != page);

@@ -3,6 +3,7 @@
 //!
 //! - [`clock`]: real time, or a clock that tests move by hand.
 //! - [`stats`]: percentiles, median intervals, spread, drift, bootstrap differences.
+//! - [`files`]: how many may be open, and room for them.
 //! - [`rng`]: counter-based pseudo-random numbers, the same on every machine.
 //! - [`machine`]: what else ran, stolen time, clock frequency, peak memory.
 //! - [`validity`]: checks with their figure and limit.
@@ -11,6 +12,7 @@
 
 pub mod clock;
 pub mod date;
+pub mod files;
 pub mod interrupt;
 pub mod json;
 pub mod machine;

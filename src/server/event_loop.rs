@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::engine::service::{self, Report, ServiceOptions, State};
 use crate::error::{Error, Kind, Result};
 use crate::http::Refused;
+use crate::measure::files;
 use crate::measure::machine::thread_times;
 use crate::profile::profiler::Source;
 use crate::profile::recorder::{Event, Recorder};
@@ -38,6 +39,9 @@ const TURNS: usize = 16;
 const EVENTS: usize = 128;
 /// Without a free file descriptor, accepting is tried again after this.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// Files that are no connections.
+const OWN_FILES: usize = 64;
 
 /// Records of the engine and of the loop that the flight recorder keeps, 32 bytes each.
 const ENGINE_RECORDS: usize = 1 << 18;
@@ -144,8 +148,11 @@ impl Server {
         service: ServiceOptions,
         build: impl FnOnce() -> Result<Engine> + Send + 'static,
     ) -> Result<Server> {
-        let files = usize::try_from(listener::raise_file_limit()).unwrap_or(usize::MAX);
-        options.max_connections = options.max_connections.min(files.saturating_sub(64)).max(1);
+        let limit = usize::try_from(files::lift_limit(1 << 20).unwrap_or(1024));
+        let most = limit.unwrap_or(usize::MAX).saturating_sub(OWN_FILES);
+        options.max_connections = options.max_connections.min(most).max(1);
+        // Without the room the loop would wait for it while clients wait for the loop.
+        files::make_room((options.max_connections + OWN_FILES) as u64 - 1);
         let (mut socket, bound) = listener::bind(&options.host, options.port)?;
         let poll = Poll::new().map_err(|e| system("epoll", &e))?;
         let waker = Waker::new(poll.registry(), WAKER).map_err(|e| system("epoll", &e))?;

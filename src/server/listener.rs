@@ -52,23 +52,6 @@ pub fn turn_away(mut socket: &mio::net::TcpStream) {
     let _ = socket.shutdown(std::net::Shutdown::Write);
 }
 
-/// Raises the limit of open files to the most that is allowed, and gives it.
-pub fn raise_file_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit for both calls, which only read or write it.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
-            return 1024;
-        }
-        let before = limit.rlim_cur;
-        limit.rlim_cur = limit.rlim_max.min(1 << 20);
-        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
-            return before;
-        }
-    }
-    limit.rlim_cur
-}
-
 impl Server {
     /// Gives up the spare descriptor for a moment to tell one client that there are too many.
     pub(super) fn out_of_files(&mut self) {

@@ -1,7 +1,5 @@
 //! A timer finer than the poll's own timeout, which counts whole milliseconds.
 
-use std::io;
-
 /// Wakes the poll at a set time, or tells how long the poll may wait at most.
 pub use imp::Timer;
 
@@ -89,25 +87,4 @@ mod imp {
 
         pub const WAKES_POLL: bool = false;
     }
-}
-
-/// Lifts the limit of open files to `wanted`, as far as the system lets us; what it is then.
-pub fn open_files(wanted: u64) -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` lives and has the type that the call fills.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if limit.rlim_cur < wanted as libc::rlim_t {
-        let lifted = libc::rlimit {
-            rlim_cur: (wanted as libc::rlim_t).min(limit.rlim_max),
-            rlim_max: limit.rlim_max,
-        };
-        // SAFETY: `lifted` lives and holds a soft limit within the hard one.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &lifted) } == 0 {
-            limit = lifted;
-        }
-    }
-    #[allow(clippy::unnecessary_cast)]
-    Ok(limit.rlim_cur as u64)
 }

@@ -15,8 +15,8 @@ use crate::bench::load::arrivals::{self, Arrivals};
 use crate::bench::load::client::{self, Follow, Job, Options, Outcome};
 use crate::bench::load::plain;
 use crate::bench::load::target::Target;
-use crate::bench::load::timer;
 use crate::error::{Error, Kind, Result};
+use crate::measure::files;
 use crate::measure::interrupt::Interrupt;
 use crate::measure::machine::{self, Machine, Watch};
 use crate::profile::clock::Base;
@@ -107,10 +107,11 @@ pub fn run(plan: &Plan, interrupt: &Interrupt, ended: &AtomicUsize) -> Result<Me
     // Bodies and schedule are made before the clock starts.
     let jobs = jobs(plan)?;
     let flight = plan.concurrency.unwrap_or(jobs.len()).min(jobs.len()) as u64;
-    let files = timer::open_files(flight + 64).unwrap_or(0);
-    if files < flight + 16 {
+    let open = files::lift_limit(flight + 64).unwrap_or(0);
+    files::make_room((flight + 64).min(open).saturating_sub(1));
+    if open < flight + 16 {
         measured.notes.push(format!(
-            "only {files} files may be open, {flight} requests may be in flight: raise `ulimit -n` \
+            "only {open} files may be open, {flight} requests may be in flight: raise `ulimit -n` \
              or give --max-concurrency"
         ));
     }
