@@ -250,12 +250,28 @@ fn body(c: &Case) -> String {
 }
 
 fn execute(c: &Case, d: &Data, text: &str, seed: u64) -> Result<Vec<u32>, Box<Fault>> {
+    execute_by(128, c, d, text, seed)
+}
+
+fn execute_by(
+    threads: u32,
+    c: &Case,
+    d: &Data,
+    text: &str,
+    seed: u64,
+) -> Result<Vec<u32>, Box<Fault>> {
     let mut input: Vec<u32> =
         d.image.chunks(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();
     for t in 0..128 {
         input.extend(a_registers(c, d, t / 32, t % 32));
     }
-    let setup = Setup { threads: 128, words: 128 * 128, input: &input, seed, ..Setup::default() };
+    let setup = Setup {
+        threads,
+        words: 128 * 128 * threads as usize / 128,
+        input: &input,
+        seed,
+        ..Setup::default()
+    };
     run_text(&program(text), setup).map(|r| r.words)
 }
 
@@ -431,6 +447,27 @@ fn rules() {
     assert_eq!(go(&reads, 0), Ok(()));
     let ragged = right.replace("setp.eq.u32 %p2, 1, 1;", "setp.eq.u32 %p2, %tid, 1;");
     assert_eq!(go(&ragged, 0), Err(Rule::Undefined));
+}
+
+/// A wait tells of the own warpgroup's reads, not of another's.
+#[test]
+fn each_warpgroup_waits_for_itself() {
+    let c = case(16, ("bf16", F(BF16)), "f32", SWIZZLES[1]);
+    let d = data(&c, 1);
+    let fill = "setp.ge.u32 %p3, %tid, 128; @%p3 bra G; F:";
+    let one = body(&c);
+    let (one, _stores) = one.split_once("mul.wide.u32 %rd8").expect("stores at the end");
+    let both = one.replacen("F:", fill, 1).replace("@%p1 bra F;", "@%p1 bra F; G:");
+    let wait = "wgmma.wait_group.sync.aligned 0;";
+    let write = "setp.eq.u32 %p4, %tid, 128; @%p4 st.shared.u32 [s+16384], 0;";
+    let told = both.replace(wait, &format!("{wait} bar.sync 0; {write}"));
+    let untold = both.replace(wait, &format!("{wait} {write}"));
+    for seed in 0..20 {
+        let go = |text: &str| execute_by(256, &c, &d, text, seed).map(|_| ()).map_err(|f| f.rule);
+        assert_eq!(go(&told), Ok(()));
+        let got = go(&untold);
+        assert!(matches!(got, Err(Rule::Race | Rule::AsyncInFlight)), "seed {seed}: {got:?}");
+    }
 }
 
 /// The mistakes of hand-written descriptors: each gives a wrong answer or a finding.

@@ -138,12 +138,12 @@ fn simt_kernels_per_second() {
         Arg::I32(dim as i32),
     ];
     rate("rope", &mut b, Grid::new((tokens * heads * dim / 2).div_ceil(128), 128), &args);
-    choosing_kernels(4, 32000);
 }
 
-/// Top-k and sampling over `rows` rows of `n` logits.
-fn choosing_kernels(rows: usize, n: usize) {
-    let k = 50;
+#[test]
+#[ignore = "a timing: run with --release -- --ignored --nocapture"]
+fn choosing_kernels_per_second() {
+    let (rows, n, k) = (4, 32000, 50);
     let (mut b, mut rng) = case("topk");
     let x = b.upload(&rng.f32s(rows * n).bytes());
     let (values, indices) = (b.alloc(rows * k * 4), b.alloc(rows * k * 4));

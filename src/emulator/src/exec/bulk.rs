@@ -255,7 +255,7 @@ impl Ctx<'_> {
 
     /// Marks shared memory as read by an asynchronous operation that a lane starts.
     pub fn lend(&mut self, rank: usize, address: u32, bytes: u32, lane: u32) -> Run<()> {
-        let (who, clock) = (self.access(lane, false), self.warp.clock(lane).clone());
+        let (who, clock) = (self.access(lane, false), self.warp.clock(lane));
         let checks = self.env.checks;
         let shared = &mut self.cl.blocks[rank].shared;
         let at = match shared.offset(address, bytes) {
@@ -268,7 +268,7 @@ impl Ctx<'_> {
             let refusal = pending.err().map_or(Refusal::Unwritten, Refusal::Conflict);
             return refused(refusal, lane, "asynchronous read", address);
         }
-        match shared.lend(at, bytes, &who, &clock, checks.races) {
+        match shared.lend(at, bytes, &who, clock, checks.races) {
             Ok(()) => Ok(()),
             Err(c) => refused(Refusal::Conflict(c), lane, "read", address),
         }
@@ -277,18 +277,17 @@ impl Ctx<'_> {
     /// Ends the loan: the read happened before the lane's present.
     pub fn give_back(&mut self, rank: usize, address: u32, bytes: u32, lane: u32, pc: u32) {
         let who = Access { pc, ..self.access(lane, false) };
-        let clock = self.warp.clock(lane).clone();
+        let clock = self.warp.clock(lane);
         let shared = &mut self.cl.blocks[rank].shared;
         if let Ok(at) = shared.offset(address, bytes) {
-            shared.give_back(at, bytes, &who, &clock);
+            shared.give_back(at, bytes, &who, clock);
         }
     }
 
-    /// The executing lanes learn what the asynchronous engine did up to an epoch.
-    pub fn learn_engine(&mut self, epoch: u32) {
-        let engine = self.engine(self.warp.rank) as usize;
+    /// The executing lanes learn what an asynchronous engine did up to an epoch.
+    pub fn learn_engine(&mut self, engine: u32, epoch: u32) {
         let mut known = self.warp.clock(self.warp.mask.trailing_zeros() % 32).empty();
-        known.learn(engine, epoch);
+        known.learn(engine as usize, epoch);
         self.warp.acquire(self.warp.mask, &known);
     }
 
@@ -314,7 +313,7 @@ impl Ctx<'_> {
                 } else {
                     self.cl.async_ops.remove(n);
                     self.deliver(&op)?;
-                    self.learn_engine(self.cl.engine_epoch);
+                    self.learn_engine(self.engine(self.warp.rank), self.cl.engine_epoch);
                 }
             }
             if !read {

@@ -112,6 +112,10 @@ pub struct Cluster {
     pub polls_memory: bool,
 }
 
+fn warpgroups(threads: u32) -> u32 {
+    threads.div_ceil(128)
+}
+
 impl Cluster {
     /// Lets groups that polled memory look again: another cluster may have run.
     pub fn recheck(&mut self) {
@@ -119,11 +123,20 @@ impl Cluster {
         self.polls_memory = false;
     }
 
+    /// Threads, asynchronous engines and warpgroups' engines of so many blocks, which is how
+    /// actors are numbered: all threads, an engine a block for copies, one a warpgroup for wgmma.
+    pub fn actors(ranks: u32, threads: u32) -> u32 {
+        ranks * (threads + 1 + warpgroups(threads))
+    }
+
     /// Rank of the block that a thread, or an asynchronous engine, belongs to.
     pub fn rank_of(&self, actor: u32) -> u32 {
-        let threads = self.blocks[0].threads;
-        let all = threads * self.blocks.len() as u32;
-        if actor >= all { actor - all } else { actor / threads }
+        let (ranks, threads) = (self.blocks.len() as u32, self.blocks[0].threads);
+        match actor.checked_sub(ranks * threads) {
+            None => actor / threads,
+            Some(engine) if engine < ranks => engine,
+            Some(engine) => (engine - ranks) / warpgroups(threads),
+        }
     }
 
     /// A pseudo-random number (SplitMix64).
@@ -240,6 +253,13 @@ impl Ctx<'_> {
     /// Number of the asynchronous engine of a block among the actors.
     pub fn engine(&self, rank: usize) -> u32 {
         (self.cl.blocks.len() as u32 * self.cl.blocks[0].threads) + rank as u32
+    }
+
+    /// Number of the engine of the warp's warpgroup among the actors.
+    pub fn wgmma_engine(&self) -> u32 {
+        let groups = warpgroups(self.cl.blocks[0].threads);
+        let own = self.warp.rank as u32 * groups + self.warp.index as u32 / 4;
+        self.engine(self.cl.blocks.len()) + own
     }
 
     /// Something changed that others may wait for.

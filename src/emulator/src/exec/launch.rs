@@ -380,7 +380,7 @@ fn make_cluster(env: &Env<'_>, n: u64) -> Cluster {
     let number = n.min(u64::from(u32::MAX)) as u32;
     let threads: u32 = env.block.iter().product();
     let ranks: u32 = env.cluster.iter().product();
-    let actors = (threads * ranks + ranks) as usize;
+    let actors = Cluster::actors(ranks, threads) as usize;
     let (mut blocks, mut warps) = (Vec::new(), Vec::new());
     for rank in 0..ranks {
         let index = env.block_of(number, rank);

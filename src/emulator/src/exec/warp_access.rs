@@ -8,7 +8,7 @@ use super::atomic::{Atomic, combine};
 use super::cluster::Ctx;
 use super::fault::{Run, refused};
 use super::moves::in_window;
-use super::warp::{LANES, V64, Warp, lanes};
+use super::warp::{LANES, V64, Warp, lanes, truth};
 use crate::isa::{Order, Reg, RegKind, Space, Ty};
 use crate::memory::SHARED_WINDOW;
 use crate::memory::global::Allocation;
@@ -258,23 +258,15 @@ impl<'c> Ctx<'c> {
         let ([values], [d], 4) = (values, atom.d, atom.ty.bytes()) else { return Ok(false) };
         let Some(span) = Span::new(at, self.warp.mask, 4) else { return Ok(false) };
         let Some(Place::Shared(to)) = self.place(atom.space, &span) else { return Ok(false) };
-        let checks = self.env.checks;
-        if !self.shared_plain(to, &span, checks.uninitialised) {
+        if !self.shared_plain(to, &span, self.env.checks.uninitialised) {
             return Ok(false);
         }
-        let clocks = Clocks::new(self.warp);
+        self.order_atomics(to, &span)?;
         let shared = &mut self.cl.blocks[self.warp.rank].shared;
         let mut out = [0; LANES];
         for lane in lanes(span.mask) {
             let i = lane as usize;
             let place = at[i].wrapping_add(to) as usize;
-            if checks.races {
-                let (who, clock) = (clocks.access(lane, self.pc, true), clocks.of(lane));
-                if let Err((c, what)) = shared.update(place, &who, clock) {
-                    let address = (at[i] & (OWN_SHARED - 1)) as u32;
-                    return refused(Refusal::Conflict(c), lane, what, address);
-                }
-            }
             out[i] = word(shared.slice(place, 4));
             let (a, b) = (values[i] & 0xffff_ffff, other[i] & 0xffff_ffff);
             let new = combine(atom.op, atom.ty, out[i], a, b);
@@ -352,6 +344,15 @@ impl<'c> Ctx<'c> {
                     Err(rival) => self.global_race(rival, 0, span.first, write),
                 };
             }
+            if who.base.is_multiple_of(32) {
+                let places = lanes(span.mask).map(|lane| (lane, span.at[lane as usize] - a.base));
+                return match pass.lanes(places, span.bytes, &who, clock) {
+                    Ok(()) => Ok(()),
+                    Err(rival) => {
+                        self.global_race(rival, rival.lane, span.at[rival.lane as usize], write)
+                    }
+                };
+            }
         }
         for lane in lanes(span.mask) {
             let who = clocks.access(lane, self.pc, strong);
@@ -415,6 +416,36 @@ impl<'c> Ctx<'c> {
             if let Err(c) = shared.access(at, span.bytes, &who, clocks.of(lane), write) {
                 return refuse(c, lane);
             }
+        }
+        Ok(())
+    }
+
+    /// Checks and records atomic updates of words, those of one word at once where they may be.
+    fn order_atomics(&mut self, to: u64, span: &Span<'_>) -> Run<()> {
+        if !self.env.checks.races {
+            return Ok(());
+        }
+        let clocks = Clocks::new(self.warp);
+        let together = clocks.shared().filter(|_| self.warp.base.is_multiple_of(32));
+        let shared = &mut self.cl.blocks[self.warp.rank].shared;
+        let mut rest = span.mask;
+        while rest != 0 {
+            let first = rest.trailing_zeros();
+            let address = span.at[first as usize % LANES];
+            let place = address.wrapping_add(to) as usize;
+            let who = clocks.access(first, self.pc, true);
+            if let Some(clock) = together {
+                let same = rest & truth(|i| span.at[i] == address);
+                if shared.update_by_lanes(place, same, &who, clock) {
+                    rest &= !same;
+                    continue;
+                }
+            }
+            if let Err((c, what)) = shared.update(place, &who, clocks.of(first)) {
+                let address = (address & (OWN_SHARED - 1)) as u32;
+                return refused(Refusal::Conflict(c), first, what, address);
+            }
+            rest &= rest - 1;
         }
         Ok(())
     }

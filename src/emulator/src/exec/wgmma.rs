@@ -30,7 +30,7 @@ pub struct Started {
     pc: u32,
     /// A and B as numbers, once the operation has read them.
     captured: Option<(Vec<f32>, Arc<Vec<f32>>)>,
-    /// Epoch of the asynchronous engine at which it read them.
+    /// Epoch of the warpgroup's engine at which it read them.
     read_at: u32,
 }
 
@@ -40,11 +40,36 @@ enum Operand {
     Shared(Vec<Chunk>),
 }
 
+impl Operand {
+    /// The pieces of an operand in shared memory.
+    fn chunks(&self) -> &[Chunk] {
+        match self {
+            Self::Registers(_) => &[],
+            Self::Shared(chunks) => chunks,
+        }
+    }
+}
+
+/// Sixteen bytes of an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Chunk {
     mn: u32,
     k: u32,
     address: u32,
+}
+
+/// The ranges that chunks fill, address and bytes, in the order of addresses.
+fn ranges(chunks: &[Chunk]) -> Vec<(u32, u32)> {
+    let mut addresses: Vec<u32> = chunks.iter().map(|c| c.address).collect();
+    addresses.sort_unstable();
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for address in addresses {
+        match ranges.last_mut() {
+            Some((first, bytes)) if *first + *bytes == address => *bytes += 16,
+            _ => ranges.push((address, 16)),
+        }
+    }
+    ranges
 }
 
 /// What a warp has in flight.
@@ -211,8 +236,12 @@ impl Ctx<'_> {
             .map(|c| Chunk { mn: c.mn, k: c.k, address: c.address & 0x3ffff })
             .collect();
         if self.warp.bad == 0 {
-            for chunk in &list {
-                self.lend(self.warp.rank, chunk.address, 16, 0)?;
+            for (address, bytes) in ranges(&list) {
+                if let Err(whole) = self.lend(self.warp.rank, address, bytes, 0) {
+                    let mut parts = (address..address + bytes).step_by(16);
+                    parts.try_for_each(|part| self.lend(self.warp.rank, part, 16, 0))?;
+                    return Err(whole);
+                }
             }
         }
         Ok(list)
@@ -267,7 +296,7 @@ impl Ctx<'_> {
                 self.finish_wgmma(started);
             }
             let read_at = group.iter().map(|s| s.read_at).max().unwrap_or(0);
-            self.learn_engine(read_at);
+            self.learn_engine(self.wgmma_engine(), read_at);
             self.warp.wgmma.retired += 1;
         }
         self.changed();
@@ -295,11 +324,9 @@ impl Ctx<'_> {
             }
             let w = s.op.clone();
             let (Some(a_el), Some(b_el)) = (element(w.a_ty), element(w.b_ty)) else { continue };
-            let shared_b = like
-                .and_then(|group| group.get(n))
-                .filter(|other| other.b == s.b)
-                .and_then(|other| other.captured.as_ref().map(|c| c.1.clone()));
-            let b = shared_b
+            let twin = like.and_then(|group| group.get(n)).filter(|other| other.b == s.b);
+            let b = twin
+                .and_then(|other| other.captured.as_ref().map(|c| c.1.clone()))
                 .unwrap_or_else(|| Arc::new(self.fetch(&s.b, b_el, &w, w.trans_b, (0, w.n))));
             let a = match &s.a {
                 Operand::Registers(regs) => registers(regs, a_el, w.k as usize),
@@ -310,28 +337,29 @@ impl Ctx<'_> {
             };
             s.captured = Some((a, b));
             s.read_at = self.cl.engine_epoch;
-            self.end_loans(s)?;
+            let noted = twin.is_some_and(|other| (other.read_at, other.pc) == (s.read_at, s.pc));
+            self.end_loans(s, noted)?;
         }
         Ok(())
     }
 
-    /// Ends loans by reads of the asynchronous engine, at its present epoch. Whoever learns of them
-    /// learns of its earlier ones, and of nothing else that a lane may know by now.
-    fn end_loans(&mut self, s: &Started) -> Run<()> {
+    /// Ends loans by reads of the warpgroup's engine, at its present epoch; `noted` if those of B
+    /// are already. Whoever learns of them learns of its earlier ones, and of nothing else that a
+    /// lane may know by now.
+    fn end_loans(&mut self, s: &Started, noted: bool) -> Run<()> {
         let (rank, epoch) = (self.warp.rank, self.cl.engine_epoch);
-        let engine = self.engine(rank);
+        let engine = self.wgmma_engine();
         let who = Access::engine(engine, epoch, s.pc);
         let mut clock = self.warp.clock(0).empty();
         clock.learn(engine as usize, epoch);
-        let mut lent: Vec<u32> = s.b.iter().map(|c| c.address).collect();
-        if let Operand::Shared(chunks) = &s.a {
-            lent.extend(chunks.iter().map(|c| c.address));
-        }
-        for address in lent {
-            let shared = &mut self.cl.blocks[rank].shared;
-            match shared.offset(address, 16) {
-                Ok(at) => shared.give_back(at, 16, &who, &clock),
-                Err(r) => return refused(r, 0, "read", address),
+        for (chunks, noted) in [(&*s.b, noted), (s.a.chunks(), false)] {
+            for (address, bytes) in ranges(chunks) {
+                let shared = &mut self.cl.blocks[rank].shared;
+                match shared.offset(address, bytes) {
+                    Ok(at) if noted => shared.release(at, bytes),
+                    Ok(at) => shared.give_back(at, bytes, &who, &clock),
+                    Err(r) => return refused(r, 0, "read", address),
+                }
             }
         }
         Ok(())

@@ -150,6 +150,22 @@ impl<'a> Pass<'a> {
         self.range(at, bytes, Record { lanes: u32::MAX, ..new }, &look)
     }
 
+    /// As [`Self::access`] for lanes of a warp, each at its place, with one clock and one epoch.
+    pub fn lanes(
+        &mut self,
+        places: impl Iterator<Item = (u32, u64)>,
+        bytes: u32,
+        who: &Access,
+        clock: &Clock,
+    ) -> Result<(), Rival> {
+        let look = self.look(who, clock);
+        let new = Record::new(who, look.launch, look.cluster, 15);
+        for (lane, at) in places {
+            self.range(at, bytes, Record { lanes: 1 << lane, ..new }, &look)?;
+        }
+        Ok(())
+    }
+
     /// Checks a thread's read of a tensor map, which the tensor map proxy makes.
     pub fn map(&mut self, at: u64, bytes: u32, who: &Access, clock: &Clock) -> Result<(), Rival> {
         let look = Look { proxy: Some(Proxy::TensorMap), ..self.look(who, clock) };

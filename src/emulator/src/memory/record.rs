@@ -75,7 +75,7 @@ impl Record {
 
     /// Whether the accesses are of one warp at one epoch and of one kind.
     fn alike(&self, other: &Self) -> bool {
-        let key = |r: &Self| (r.epoch, r.cluster, r.warp, r.launch, r.bytes, r.strong, r.engine);
+        let key = |r: &Self| (r.warp, r.epoch, r.cluster, r.launch, r.bytes, r.strong, r.engine);
         key(self) == key(other)
     }
 }
@@ -172,14 +172,19 @@ impl Look<'_> {
     /// may be too strict.
     #[inline]
     pub fn clash(&self, old: &Record, wrote: bool, new: &Record, row: bool) -> Option<(u32, Why)> {
-        if old.launch != new.launch {
-            let late = old.launch != 0 && self.open.contains(&old.launch);
-            let meets = late && old.bytes & new.bytes != 0 && !(old.strong && new.strong);
-            return meets.then_some((old.lanes.trailing_zeros(), Why::Earlier));
-        }
-        if old.bytes & new.bytes == 0 || (old.strong && new.strong) {
+        let meets = old.bytes & new.bytes != 0 && !(old.strong && new.strong);
+        if !meets || old.launch == 0 {
             return None;
         }
+        if old.launch != new.launch {
+            let late = self.open.contains(&old.launch);
+            return late.then_some((old.lanes.trailing_zeros(), Why::Earlier));
+        }
+        self.unordered(old, wrote, new, row)
+    }
+
+    /// As [`Self::clash`], for accesses of one launch that meet.
+    fn unordered(&self, old: &Record, wrote: bool, new: &Record, row: bool) -> Option<(u32, Why)> {
         let mut own = self.own(old, new, row);
         if wrote && !row {
             own |= self.together(old, new);
@@ -224,6 +229,32 @@ impl Set {
         self.near.iter().filter(|r| r.launch != 0).chain(more)
     }
 
+    /// Whether there is no record.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.near.iter().all(|r| r.launch == 0) && self.more.as_ref().is_none_or(|m| m.is_empty())
+    }
+
+    /// Whether nothing here, records of a row, can conflict with an access to all of it.
+    #[inline]
+    pub fn admits(&self, wrote: bool, new: &Record, look: &Look<'_>) -> bool {
+        let admits = |old: &Record| look.clash(old, wrote, new, true).is_none();
+        self.near.iter().all(admits) && self.more.as_ref().is_none_or(|m| m.iter().all(admits))
+    }
+
+    /// The first record that a new access to a word conflicts with, its lane, and why.
+    #[inline]
+    pub fn clash(&self, wrote: bool, new: &Record, look: &Look<'_>) -> Option<(Record, u32, Why)> {
+        let with =
+            |old: &Record| look.clash(old, wrote, new, false).map(|(lane, why)| (*old, lane, why));
+        for old in &self.near {
+            if let Some(found) = with(old) {
+                return Some(found);
+            }
+        }
+        self.more.as_ref()?.iter().find_map(with)
+    }
+
     pub fn clear(&mut self) {
         self.near = Default::default();
         if let Some(more) = &mut self.more {
@@ -242,10 +273,10 @@ impl Set {
     /// Adds an access that conflicts with none of the others.
     #[inline]
     pub fn add(&mut self, new: &Record, look: &Look<'_>, row: bool) {
-        for old in &mut self.near {
-            if merge(old, new, look, row) {
-                return;
-            }
+        let joined = self.near.iter_mut().any(|old| merge(old, new, look, row))
+            || self.more.iter_mut().any(|more| more.iter_mut().any(|r| merge(r, new, look, row)));
+        if joined {
+            return;
         }
         let mut free = None;
         let mut clusters = Clusters::default();
@@ -258,9 +289,6 @@ impl Set {
             }
         }
         if let Some(more) = &mut self.more {
-            if more.iter_mut().any(|old| merge(old, new, look, row)) {
-                return;
-            }
             more.retain(|old| !look.past(old, new, row));
             more.iter().for_each(|old| clusters.note(old, new));
         }
@@ -289,8 +317,9 @@ impl Set {
 #[inline]
 fn merge(old: &mut Record, new: &Record, look: &Look<'_>, row: bool) -> bool {
     let same_lanes = old.lanes == new.lanes;
-    // Lanes that write one place by different stores stay apart.
-    let joins = if row { same_lanes } else { same_lanes || !look.write || old.at_once(new) };
+    // Lanes that write one place by different stores stay apart, unless those are atomic.
+    let apart = row || (look.write && !old.strong && !old.at_once(new));
+    let joins = same_lanes || !apart;
     if !joins || !old.alike(new) {
         return false;
     }
@@ -313,5 +342,46 @@ impl Clusters {
         if old.launch == new.launch && covers {
             self.two |= *self.one.get_or_insert(old.cluster) != old.cluster;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Atomic updates of one word by any number of instructions are one record a warp, and still
+    /// conflict with whoever does not know of them.
+    #[test]
+    fn atomics_of_a_warp_are_one() {
+        let clock = Clock::new(64);
+        let look = Look {
+            launch: 1,
+            cluster: 0,
+            write: true,
+            base: 0,
+            open: &[],
+            kept: &[],
+            apart: false,
+            proxy: None,
+            clock: &clock,
+        };
+        let access = |actor: u32, store, atomic| {
+            let (base, lane) = (actor / 32 * 32, actor % 32);
+            let who = Access { actor, base, lane, epoch: 1, pc: 7, store, atomic, generic: true };
+            Record::new(&who, 1, 0, 15)
+        };
+        let mut set = Set::default();
+        for store in 0..100 {
+            for first in [0, 32] {
+                let new = access(first + u32::from(store) % 32, store, true);
+                assert_eq!(set.clash(true, &new, &look).map(|found| found.1), None);
+                set.add(&new, &look, false);
+            }
+        }
+        assert_eq!(set.iter().count(), 2);
+        assert!(set.iter().all(|r| r.lanes == u32::MAX));
+        let plain = access(3, 100, false);
+        let found = set.clash(true, &plain, &look).map(|(_, lane, why)| (lane, why));
+        assert_eq!(found, Some((0, Why::Unordered)));
     }
 }

@@ -25,11 +25,11 @@ impl Row {
     /// without a look at words.
     #[inline]
     fn admits(&self, wrote: bool, new: &Record, look: &Look<'_>) -> bool {
-        !self.is_in_words(look)
-            && self.whole.iter().all(|old| look.clash(old, wrote, new, true).is_none())
+        !self.is_in_words(look) && self.whole.admits(wrote, new, look)
     }
 
     /// The record of a word that an access conflicts with, its lane, and why.
+    #[inline]
     fn clash(
         &self,
         word: usize,
@@ -37,13 +37,14 @@ impl Row {
         new: &Record,
         look: &Look<'_>,
     ) -> Option<(Record, u32, Why)> {
-        let with =
-            |old: &Record| look.clash(old, wrote, new, false).map(|(lane, why)| (*old, lane, why));
         match &self.words {
-            Some(words) if self.is_in_words(look) => words[word].iter().find_map(with),
+            Some(words) if self.is_in_words(look) => words[word].clash(wrote, new, look),
+            _ if self.whole.is_empty() => None,
             _ => {
-                let mut parts = self.whole.iter().flat_map(|row| row.at_word(word as u32));
-                parts.find_map(|old| with(&old))
+                let parts = self.whole.iter().flat_map(|row| row.at_word(word as u32));
+                parts.into_iter().find_map(|old| {
+                    look.clash(&old, wrote, new, false).map(|(lane, why)| (old, lane, why))
+                })
             }
         }
     }
@@ -70,7 +71,7 @@ impl Row {
 
     /// Whether there is no record, as far as can be said without a look at words.
     fn is_empty(&self) -> bool {
-        self.in_words == 0 && self.whole.iter().next().is_none()
+        self.in_words == 0 && self.whole.is_empty()
     }
 
     /// The record of the whole row, which holds from now on.
@@ -97,6 +98,19 @@ pub struct Rival {
     pub earlier: bool,
     /// It is ordered before, but lacks this proxy's fence.
     pub unfenced: Option<Proxy>,
+}
+
+#[cold]
+fn rival(new: &Record, old: &Record, lane: u32, why: Why, wrote: bool) -> Rival {
+    Rival {
+        lane: new.lanes.trailing_zeros(),
+        cluster: old.cluster,
+        actor: old.actor(lane),
+        pc: old.pc,
+        wrote,
+        earlier: why == Why::Earlier,
+        unfenced: if let Why::Unfenced(proxy) = why { Some(proxy) } else { None },
+    }
 }
 
 /// Whether an access of a full warp at `at` is made of whole rows.
@@ -159,6 +173,9 @@ impl Table<'_> {
         if to - from == ROW_BYTES && new.lanes.is_power_of_two() {
             return self.row(at, new, look);
         }
+        if from % 4 == 0 && to % 4 == 0 && new.bytes == 15 {
+            return (from / 4..to / 4).try_for_each(|word| self.word(at, word as usize, new, look));
+        }
         for (word, bytes) in words(from, to) {
             self.word(at, word, &Record { bytes, ..*new }, look)?;
         }
@@ -173,7 +190,7 @@ impl Table<'_> {
         new: &Record,
         look: &Look<'_>,
     ) -> Result<(), Rival> {
-        if to - from == ROW_BYTES && self.admits(at, new, look) {
+        if new.lanes.is_power_of_two() && self.admits(at, new, look) {
             return Ok(());
         }
         let mut words = words(from, to);
@@ -182,6 +199,9 @@ impl Table<'_> {
 
     /// Records an access to bytes `from..to` of a row.
     pub fn record(&mut self, at: usize, (from, to): (u64, u64), new: &Record, look: &Look<'_>) {
+        if to - from == ROW_BYTES && new.lanes.is_power_of_two() && !self.own_in_words(at, look) {
+            return self.add_row(at, new, look);
+        }
         for (word, bytes) in words(from, to) {
             self.add(at, word, &Record { bytes, ..*new }, look);
         }
@@ -219,11 +239,24 @@ impl Table<'_> {
     /// Checks and records an access to a whole row.
     #[inline]
     pub fn row(&mut self, at: usize, new: &Record, look: &Look<'_>) -> Result<(), Rival> {
-        let clear = self.admits(at, new, look);
-        let own = if look.write { &mut self.writes } else { &mut self.reads };
-        if !clear || own.as_ref().is_some_and(|own| own[at].is_in_words(look)) {
+        if !self.admits(at, new, look) || self.own_in_words(at, look) {
             return self.by_words(at, new, look);
         }
+        self.add_row(at, new, look);
+        Ok(())
+    }
+
+    /// Whether the records that a new access joins are word by word.
+    #[inline]
+    fn own_in_words(&self, at: usize, look: &Look<'_>) -> bool {
+        let own = if look.write { &self.writes } else { &self.reads };
+        own.as_ref().is_some_and(|own| own[at].is_in_words(look))
+    }
+
+    /// Records an access to a whole row.
+    #[inline]
+    fn add_row(&mut self, at: usize, new: &Record, look: &Look<'_>) {
+        let own = if look.write { &mut self.writes } else { &mut self.reads };
         if let Some(own) = own {
             own[at].whole().add(new, look, true);
         }
@@ -232,7 +265,6 @@ impl Table<'_> {
         {
             reads[at].whole.forget(new, look, true);
         }
-        Ok(())
     }
 
     #[cold]
@@ -248,6 +280,7 @@ impl Table<'_> {
     }
 
     /// Checks and records an access to a word of a row.
+    #[inline]
     fn word(&mut self, at: usize, word: usize, new: &Record, look: &Look<'_>) -> Result<(), Rival> {
         self.clash(at, word, new, look)?;
         self.add(at, word, new, look);
@@ -255,21 +288,13 @@ impl Table<'_> {
     }
 
     /// Checks an access to a word of a row.
+    #[inline]
     fn clash(&self, at: usize, word: usize, new: &Record, look: &Look<'_>) -> Result<(), Rival> {
         let rivals = [(&self.writes, true), (&self.reads, false)];
-        for (rows, wrote) in rivals.into_iter().filter(|(_, wrote)| *wrote || look.write) {
-            let Some(rows) = rows else { continue };
+        for (rows, wrote) in rivals {
+            let (Some(rows), true) = (rows, wrote || look.write) else { continue };
             if let Some((old, lane, why)) = rows[at].clash(word, wrote, new, look) {
-                let unfenced = if let Why::Unfenced(proxy) = why { Some(proxy) } else { None };
-                return Err(Rival {
-                    lane: new.lanes.trailing_zeros(),
-                    cluster: old.cluster,
-                    actor: old.actor(lane),
-                    pc: old.pc,
-                    wrote,
-                    earlier: why == Why::Earlier,
-                    unfenced,
-                });
+                return Err(rival(new, &old, lane, why, wrote));
             }
         }
         Ok(())

@@ -229,6 +229,7 @@ impl Shared {
     }
 
     /// Checks and records an atomic update of an aligned word; an error says which half it refuses.
+    /// Whatever conflicts with its read conflicts with its write, which alone is kept.
     #[inline]
     pub fn update(
         &mut self,
@@ -236,8 +237,22 @@ impl Shared {
         who: &Access,
         clock: &Clock,
     ) -> Result<(), (Conflict, &'static str)> {
-        self.access(at, 4, who, clock, false).map_err(|c| (c, "read"))?;
-        self.access(at, 4, who, clock, true).map_err(|c| (c, "write"))
+        self.access(at, 4, who, clock, true).map_err(|c| match c {
+            Conflict::Race { wrote: false, .. } | Conflict::Outgoing { .. } => (c, "write"),
+            _ => (c, "read"),
+        })
+    }
+
+    /// As [`Self::update`] for lanes of a warp with one clock and one epoch, all at one word; false,
+    /// with nothing recorded, if they have to go one by one.
+    pub fn update_by_lanes(&mut self, at: usize, lanes: u32, who: &Access, clock: &Clock) -> bool {
+        if self.flights.admit(at, 4, true).is_err() {
+            return false;
+        }
+        let look = look(who, clock, true, None);
+        let new = Record { lanes, ..record(who) };
+        let (row, from) = (at / ROW_BYTES as usize, at as u64 % ROW_BYTES);
+        self.table().part(row, (from, from + 4), &new, &look).is_ok()
     }
 
     /// An asynchronous operation that `who` starts will write here.
@@ -290,9 +305,14 @@ impl Shared {
         Ok(())
     }
 
+    /// It has read, with another operation whose reads are noted.
+    pub fn release(&mut self, at: usize, bytes: u32) {
+        self.flights.give_back(at, bytes as usize);
+    }
+
     /// It has read; `who` says by whom and when that counts.
     pub fn give_back(&mut self, at: usize, bytes: u32, who: &Access, clock: &Clock) {
-        self.flights.give_back(at, bytes as usize);
+        self.release(at, bytes);
         self.note_read(at, bytes, &record(who), &look(who, clock, false, None));
     }
 }
