@@ -8,6 +8,7 @@
 //! - [`planted`]: deliberate mistakes for the simulation; compiled out of the product.
 
 pub mod cache;
+mod children;
 #[doc(hidden)]
 pub mod planted;
 pub mod tree;

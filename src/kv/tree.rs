@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::PageId;
+use super::children::Children;
 use super::planted::{Bug, Planted};
 use crate::types::TokenId;
 
@@ -30,7 +31,7 @@ struct Node {
     salt: u64,
     parent: Option<PageId>,
     /// In the order of their tokens.
-    children: Vec<PageId>,
+    children: Children,
 }
 
 impl PrefixTree {
@@ -63,7 +64,7 @@ impl PrefixTree {
     /// The page stands in the tree and no other page continues it.
     pub fn is_leaf(&self, page: PageId) -> bool {
         let node = &self.nodes[page as usize];
-        node.present && node.children.is_empty()
+        node.present && node.children.pages().is_empty()
     }
 
     pub fn parent(&self, page: PageId) -> Option<PageId> {
@@ -86,7 +87,7 @@ impl PrefixTree {
             return (0..self.nodes.len() as PageId)
                 .find(|&p| self.contains(p) && self.page_tokens(p) == tokens);
         }
-        let siblings = self.siblings(self.root(salt), parent)?;
+        let siblings = self.siblings(self.root(salt), parent);
         let at = self.position(siblings, tokens).ok()?;
         Some(siblings[at])
     }
@@ -97,10 +98,8 @@ impl PrefixTree {
         let salt = self.root(salt);
         let start = page as usize * self.page_size;
         self.tokens[start..start + self.page_size].copy_from_slice(tokens);
-        let at = match self.siblings(salt, parent) {
-            Some(siblings) => self.position(siblings, tokens).unwrap_or_else(|at| at),
-            None => 0,
-        };
+        let siblings = self.siblings(salt, parent);
+        let at = self.position(siblings, tokens).unwrap_or_else(|at| at);
         match parent {
             Some(parent) => self.nodes[parent as usize].children.insert(at, page),
             None => self.roots.entry(salt).or_default().insert(at, page),
@@ -115,13 +114,7 @@ impl PrefixTree {
         debug_assert!(self.is_leaf(page));
         let Node { salt, parent, .. } = self.nodes[page as usize];
         match parent {
-            Some(parent) => {
-                let children = &mut self.nodes[parent as usize].children;
-                children.retain(|&p| p != page);
-                if children.is_empty() {
-                    *children = Vec::new();
-                }
-            }
+            Some(parent) => self.nodes[parent as usize].children.remove(page),
             None => {
                 if let Some(root) = self.roots.get_mut(&salt) {
                     root.retain(|&p| p != page);
@@ -141,10 +134,10 @@ impl PrefixTree {
         if self.planted.has(Bug::SaltIgnored) { 0 } else { salt }
     }
 
-    fn siblings(&self, salt: u64, parent: Option<PageId>) -> Option<&Vec<PageId>> {
+    fn siblings(&self, salt: u64, parent: Option<PageId>) -> &[PageId] {
         match parent {
-            Some(parent) => Some(&self.nodes[parent as usize].children),
-            None => self.roots.get(&salt),
+            Some(parent) => self.nodes[parent as usize].children.pages(),
+            None => self.roots.get(&salt).map_or(&[], Vec::as_slice),
         }
     }
 
