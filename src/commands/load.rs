@@ -63,6 +63,7 @@ pub fn engine_options(flags: &ModelFlags) -> EngineOptions {
             Chunking::Tokens(n) => Some(n),
         },
         max_prefill_tokens: flags.max_prefill_tokens,
+        mixed_prefill: flags.mixed_prefill_size,
         policy: match flags.schedule_policy {
             SchedulePolicy::Fcfs => Policy::Fcfs,
             SchedulePolicy::Lpm => Policy::Lpm,

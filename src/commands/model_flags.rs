@@ -103,6 +103,8 @@ pub struct ModelFlags {
     pub chunked_prefill_size: Chunking,
     /// Most prompt tokens of a step over all requests.
     pub max_prefill_tokens: usize,
+    /// Most prompt tokens of a step in which others decode.
+    pub mixed_prefill_size: Option<usize>,
     pub schedule_policy: SchedulePolicy,
     pub disable_radix_cache: bool,
     /// Tokens are chosen on the device where it can.
@@ -136,6 +138,7 @@ impl Default for ModelFlags {
             max_running_requests: None,
             chunked_prefill_size: Chunking::default(),
             max_prefill_tokens: 16_384,
+            mixed_prefill_size: None,
             schedule_policy: SchedulePolicy::default(),
             disable_radix_cache: false,
             device_sampling: true,
@@ -273,6 +276,12 @@ macro_rules! with_model_flags {
                 from_str_fn($crate::commands::values::whole::<1, { 1 << 30 }>))]
             max_prefill_tokens: usize,
 
+            /// most prompt tokens of a step in which others decode, which is what a prompt adds
+            /// to the time between their tokens (default: 48 on the CPU, no limit on a GPU)
+            #[argh(option, arg_name = "N",
+                from_str_fn($crate::commands::values::whole::<1, { 1 << 30 }>))]
+            mixed_prefill_size: Option<usize>,
+
             /// fcfs, in order of arrival, or lpm, longest cached prefix first (default fcfs)
             #[argh(option, arg_name = "POLICY", default = "Default::default()")]
             schedule_policy: $crate::commands::model_flags::SchedulePolicy,
@@ -378,6 +387,7 @@ macro_rules! with_model_flags {
                     max_running_requests: self.max_running_requests,
                     chunked_prefill_size: self.chunked_prefill_size,
                     max_prefill_tokens: self.max_prefill_tokens,
+                    mixed_prefill_size: self.mixed_prefill_size,
                     schedule_policy: self.schedule_policy,
                     disable_radix_cache: self.disable_radix_cache,
                     device_sampling: !self.disable_device_sampling,

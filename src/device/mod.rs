@@ -93,6 +93,12 @@ pub trait Device: Send {
     /// Bytes of one number in the key-value cache, and of one activation.
     fn element_bytes(&self) -> (usize, usize);
 
+    /// Prompt tokens beside which decodes go on well: products of so many rows are about as
+    /// efficient as larger ones. `None`: larger ones are always better.
+    fn mixed_prefill(&self) -> Option<usize> {
+        None
+    }
+
     /// Bytes that the weights take on the device.
     fn weight_bytes(&self, plan: &Plan, weights: &Weights) -> u64 {
         let stored = |(name, _): &(&str, _)| weights.describe(name).map(|t| t.bytes as u64);

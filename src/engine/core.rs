@@ -68,7 +68,12 @@ impl Engine {
     ) -> Result<Engine> {
         let memory = sizes::memory_plan(device, &model.plan, &model.weights, options)?;
         let limits = sizes::limits(options, &memory, model.context)?;
-        let scheduler = Scheduler::new(scheduler_limits(&limits, options))?;
+        let mixed_prefill = options.mixed_prefill.or(device.mixed_prefill());
+        let scheduler = scheduler::Limits {
+            mixed_prefill_tokens: mixed_prefill.unwrap_or(usize::MAX),
+            ..scheduler_limits(&limits, options)
+        };
+        let scheduler = Scheduler::new(scheduler)?;
         let loaded = device.prepare(&model.plan, &model.weights, &limits, progress)?;
         model.weights.check()?;
         let kind = device.info().kind;

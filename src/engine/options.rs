@@ -50,6 +50,8 @@ pub struct EngineOptions {
     /// Most tokens of one step.
     pub step_tokens: Option<usize>,
     pub max_prefill_tokens: usize,
+    /// Most prompt tokens of a step in which others decode; `None`: the device says.
+    pub mixed_prefill: Option<usize>,
     pub policy: Policy,
     pub prefix_cache: bool,
     /// Most rows of logits of one step; prompt log-probabilities need more than one a sequence.
@@ -79,6 +81,7 @@ impl Default for EngineOptions {
             max_running: None,
             step_tokens: None,
             max_prefill_tokens: 16_384,
+            mixed_prefill: None,
             policy: Policy::Fcfs,
             prefix_cache: true,
             logit_rows: None,

@@ -27,6 +27,9 @@ pub struct Limits {
     pub step_tokens: usize,
     /// Most prefill tokens of one step (`--max-prefill-tokens`).
     pub max_prefill_tokens: usize,
+    /// Most prefill tokens of a step in which others decode (`--mixed-prefill-size`): what a prompt
+    /// may add to the time between their tokens.
+    pub mixed_prefill_tokens: usize,
     /// Most rows whose logits one step computes; chunks of requests that want prompt
     /// log-probabilities are cut to fit.
     pub logit_rows: usize,
@@ -59,6 +62,7 @@ impl Default for Limits {
             max_running: 256,
             step_tokens: 2048,
             max_prefill_tokens: 16_384,
+            mixed_prefill_tokens: usize::MAX,
             logit_rows: 2048,
             context: 4096,
             max_queued_requests: 4096,
@@ -83,6 +87,7 @@ impl Limits {
             ("max running requests", self.max_running),
             ("chunked prefill size", self.step_tokens),
             ("max prefill tokens", self.max_prefill_tokens),
+            ("mixed prefill size", self.mixed_prefill_tokens),
             ("logit rows", self.logit_rows),
             ("context length", self.context),
         ];

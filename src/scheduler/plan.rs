@@ -1,9 +1,10 @@
 //! Planning a step: decode first, then prefill chunks under way, then new admissions.
 //!
 //! Every running sequence that can decode gets its token before any prefill does, so a long
-//! prompt delays the others by no more than one chunk. When a decode needs a page and there is
-//! none, the youngest running sequence gives up its pages and computes them again later; the
-//! oldest is never a victim, so somebody always comes closer to its end.
+//! prompt delays the others by no more than one chunk, and by a small one where small ones are
+//! efficient ([`Limits::mixed_prefill_tokens`](super::Limits)). When a decode needs a page and
+//! there is none, the youngest running sequence gives up its pages and computes them again
+//! later; the oldest is never a victim, so somebody always comes closer to its end.
 
 use super::core::{Entry, InFlight, MAX_IN_FLIGHT, Scheduler};
 use super::limits::Policy;
@@ -73,6 +74,9 @@ impl Scheduler {
             self.admit(step, entries, budget);
         }
         let all_decode = self.plan_decodes(step, entries, budget);
+        if step.sequences.iter().any(|s| !s.prefill) {
+            budget.prefill = budget.prefill.min(self.limits.mixed_prefill_tokens);
+        }
         self.plan_prefills(step, entries, budget);
         // Whoever just lost its pages must not take them back at once, nor a newcomer.
         if all_decode && self.totals.preemptions == before {

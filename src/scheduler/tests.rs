@@ -48,6 +48,17 @@ fn decode_goes_on_while_a_long_prompt_is_prefilled_in_chunks() {
 }
 
 #[test]
+fn a_prompt_beside_decodes_comes_in_smaller_chunks() {
+    let limits = Limits { mixed_prefill_tokens: 3, ..limits() };
+    let mut s = Scheduler::new(limits).expect("limits");
+    s.submit(&request(1, 3, 3)).expect("fits");
+    s.submit(&request(2, 14, 1)).expect("fits");
+    let (steps, _) = run(&mut s);
+    let mixed = vec![(1, 1), (2, 3)];
+    assert_eq!(steps, [vec![(1, 3), (2, 5)], mixed.clone(), mixed, vec![(2, 3)]]);
+}
+
+#[test]
 fn a_static_batch_prefills_together_and_decodes_in_lockstep() {
     let limits = Limits { policy: Policy::Static, prefix_cache: false, ..limits() };
     let mut s = Scheduler::new(limits).expect("limits");

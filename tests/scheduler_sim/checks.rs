@@ -90,6 +90,10 @@ pub fn plan(world: &World, step: &Step, before: &Before) -> Result<(), String> {
     if rows > limits.step_tokens || prefill > limits.max_prefill_tokens {
         return Err(format!("{rows} rows, {prefill} of them prefill, exceed the budget"));
     }
+    let decodes = step.sequences.iter().any(|s| !s.prefill);
+    if !batch && decodes && prefill > limits.mixed_prefill_tokens {
+        return Err(format!("{prefill} rows of prefill beside decodes exceed their share"));
+    }
     if step.sequences.len() > limits.max_running || step.logit_rows.len() > limits.logit_rows {
         return Err("more sequences or rows of logits than allowed".to_owned());
     }
@@ -210,7 +214,7 @@ fn work_conserving(world: &World, step: &Step, before: &Before) -> Result<(), St
         || before.metrics.preempted > 0
         || world.scheduler.pages().coming() > 0;
     let budget = step.tokens.len() < limits.step_tokens
-        && step.prefill_tokens < limits.max_prefill_tokens
+        && step.prefill_tokens < limits.max_prefill_tokens.min(limits.mixed_prefill_tokens)
         && after.running < limits.max_running.min(limits.step_tokens).min(limits.logit_rows);
     let pages = head.prompt_len.div_ceil(limits.page_size);
     let headroom = (after.running + 1).min(limits.pages / 8);

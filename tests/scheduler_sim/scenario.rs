@@ -137,6 +137,7 @@ fn limits(rng: &mut Rng) -> Limits {
         max_running: rng.size(2, 8),
         step_tokens: rng.size(4, 32),
         max_prefill_tokens: if rng.percent(30) { rng.size(2, 16) } else { 1000 },
+        mixed_prefill_tokens: if rng.percent(30) { rng.size(1, 6) } else { usize::MAX },
         logit_rows: rng.size(2, 24),
         context: 64,
         max_queued_requests: if caps { rng.size(1, 6) } else { 1000 },

@@ -62,6 +62,10 @@ impl Default for CpuOptions {
     }
 }
 
+/// Prompt tokens of a step that also decodes: with rows enough that weights are unpacked for many,
+/// and few enough that streams go on meanwhile.
+const MIXED_PREFILL: usize = 48;
+
 /// Bytes of host memory that can be used now; 0 where that is not told.
 pub fn available_memory() -> u64 {
     info::memory().0
@@ -119,6 +123,10 @@ impl Device for CpuDevice {
             memory_free,
             memory_total,
         }
+    }
+
+    fn mixed_prefill(&self) -> Option<usize> {
+        Some(MIXED_PREFILL)
     }
 
     fn element_bytes(&self) -> (usize, usize) {
