@@ -25,6 +25,7 @@ mod meet;
 mod moves;
 mod registers;
 mod schedule;
+mod span;
 mod step;
 mod traffic;
 mod warp;

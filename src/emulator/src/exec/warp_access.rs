@@ -8,69 +8,17 @@ use super::atomic::{Atomic, combine};
 use super::cluster::Ctx;
 use super::fault::{Run, refused};
 use super::moves::in_window;
+use super::span::{Span, load_shared, put_lanes, put_words, word};
 use super::warp::{LANES, V64, Warp, lanes, truth};
 use crate::isa::{Order, Reg, RegKind, Space, Ty};
 use crate::memory::SHARED_WINDOW;
 use crate::memory::global::Allocation;
 use crate::memory::global_shadow::whole_rows;
 use crate::memory::shadow::{Access, Clock};
-use crate::memory::shared::{Refusal, Shared};
+use crate::memory::shared::Refusal;
 
 /// Addresses of the block's own shared memory are below this.
 const OWN_SHARED: u64 = 1 << 24;
-
-/// The addresses of a warp's access.
-pub struct Span<'a> {
-    at: &'a V64,
-    mask: u32,
-    /// Bytes of each lane.
-    bytes: u32,
-    first: u64,
-    /// One past the last byte.
-    end: u64,
-    /// All 32 lanes, each after the one before.
-    run: bool,
-}
-
-impl<'a> Span<'a> {
-    /// `None` unless every lane is aligned and the range is one.
-    #[inline(always)]
-    fn new(at: &'a V64, mask: u32, bytes: u32) -> Option<Self> {
-        let width = u64::from(bytes);
-        if !bytes.is_power_of_two() || bytes > 32 {
-            return None;
-        }
-        let base = at[0];
-        let run = mask == u32::MAX
-            && base.checked_add(width * LANES as u64).is_some()
-            && (0..LANES).fold(true, |all, i| all & (at[i] == base.wrapping_add(i as u64 * width)));
-        if run {
-            let end = base + width * LANES as u64;
-            return (base & (width - 1) == 0).then_some(Self {
-                at,
-                mask,
-                bytes,
-                first: base,
-                end,
-                run,
-            });
-        }
-        let (mut first, mut last, mut any) = (u64::MAX, 0, 0);
-        for lane in lanes(mask) {
-            let a = at[lane as usize];
-            (first, last, any) = (first.min(a), last.max(a), any | a);
-        }
-        let end = last.checked_add(width)?;
-        (any & (width - 1) == 0).then_some(Self { at, mask, bytes, first, end, run })
-    }
-}
-
-impl Span<'_> {
-    /// Whether all 32 lanes have one address.
-    fn is_one(&self) -> bool {
-        self.mask == u32::MAX && self.end - self.first == u64::from(self.bytes)
-    }
-}
 
 /// Where all lanes of an access lead.
 enum Place<'a> {
@@ -477,44 +425,4 @@ impl<'c> Ctx<'c> {
         let bytes = span.end - span.first;
         self.cl.counters.shared_traffic(self.pc, write, bytes, (passes, passes));
     }
-}
-
-/// Up to eight little-endian bytes.
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
-}
-
-fn load_shared(shared: &Shared, span: &Span<'_>, width: u32, to: u64, column: &mut V64) {
-    for lane in lanes(span.mask) {
-        let at = span.at[lane as usize].wrapping_add(to) as usize;
-        column[lane as usize] = match width {
-            4 => shared.slice(at, 4).try_into().map_or(0, |b| u32::from_le_bytes(b).into()),
-            8 => shared.slice(at, 8).try_into().map_or(0, u64::from_le_bytes),
-            _ => word(shared.slice(at, width as usize)),
-        };
-    }
-}
-
-fn put_lanes(shared: &mut Shared, span: &Span<'_>, width: u32, to: u64, values: &[V64]) {
-    for lane in lanes(span.mask) {
-        for (n, column) in values.iter().enumerate() {
-            let to = span.at[lane as usize].wrapping_add(to) as usize + n * width as usize;
-            let word = column[lane as usize].to_le_bytes();
-            match width {
-                4 => shared.put(to, &word[..4]),
-                _ => shared.put(to, &word[..width as usize]),
-            }
-        }
-    }
-}
-
-/// Writes a word a lane, one after the other.
-fn put_words(shared: &mut Shared, to: usize, values: &V64) {
-    let mut bytes = [0; 4 * LANES];
-    for (word, value) in bytes.chunks_exact_mut(4).zip(values) {
-        word.copy_from_slice(&(*value as u32).to_le_bytes());
-    }
-    shared.put(to, &bytes);
 }

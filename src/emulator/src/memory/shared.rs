@@ -243,8 +243,8 @@ impl Shared {
         })
     }
 
-    /// As [`Self::update`] for lanes of a warp with one clock and one epoch, all at one word; false,
-    /// with nothing recorded, if they have to go one by one.
+    /// As [`Self::update`] for lanes of a warp with one clock and one epoch, all at one word;
+    /// false, with nothing recorded, if they have to go one by one.
     pub fn update_by_lanes(&mut self, at: usize, lanes: u32, who: &Access, clock: &Clock) -> bool {
         if self.flights.admit(at, 4, true).is_err() {
             return false;
