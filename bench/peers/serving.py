@@ -21,6 +21,7 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+MODEL = "smollm2"
 KEYS = {
     "output tokens/s": "output_throughput",
     "TTFT p50 ms": "median_ttft_ms",
@@ -83,7 +84,7 @@ def load(chosen, port, concurrency, seed):
     """One run of the client: its row."""
     requests = max(4, 3 * concurrency)
     with tempfile.NamedTemporaryFile() as out:
-        command = [chosen.pacer, "bench-serving", "--backend", "openai", "--model", "smollm2"]
+        command = [chosen.pacer, "bench-serving", "--backend", "openai", "--model", MODEL]
         command += ["--base-url", f"http://127.0.0.1:{port}", "--vocab-size", "40000"]
         command += ["--num-prompts", str(requests), "--max-concurrency", str(concurrency)]
         command += ["--random-input-len", str(chosen.input_len), "--random-range-ratio", "1"]
@@ -114,6 +115,7 @@ def main():
     ports = {"pacer": free_port(), "llama-server": free_port()}
     ours = [chosen.pacer, "serve", "--device", "cpu", "--model-path", chosen.model]
     ours += ["--threads", threads, "--port", str(ports["pacer"]), "--disable-radix-cache"]
+    ours += ["--served-model-name", MODEL]
     theirs = [chosen.llama_server, "-m", chosen.model, "--port", str(ports["llama-server"])]
     theirs += ["-t", threads, "-tb", threads, "-np", str(most), "-c", str(room), "--no-webui"]
     servers = {"pacer": Running(ours, ports["pacer"]), "llama-server": Running(theirs, ports["llama-server"])}
