@@ -3,6 +3,7 @@
 //! Pure bookkeeping: no tensor, clock or I/O, and no decision that depends on a hash order.
 //!
 //! - [`tree`]: a prefix tree whose nodes are full pages, compared by their exact token ids.
+//! - `children`: the pages that continue a page, without an allocation for one.
 //! - [`cache`]: owns every page: free list, reference counts, fences, least-recently-used
 //!   eviction, and the audit that recounts it all.
 //! - [`planted`]: deliberate mistakes for the simulation; compiled out of the product.

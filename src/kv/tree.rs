@@ -1,9 +1,9 @@
 //! A prefix tree over full pages: from the tokens of a prompt to the pages that hold them.
 //!
-//! A node is a page, so nodes are numbered by [`PageId`] and need no allocation of their own. A
-//! child is found by its exact token ids, never by a hash alone, and only under the right
-//! parent: equal pages after different prefixes are different nodes. Each salt (tenant) has a
-//! root of its own.
+//! A node is a page, so nodes are numbered by [`PageId`] and need no allocation of their own, but
+//! for the list of a fork's children. A child is found by its exact token ids, never by a hash
+//! alone, and only under the right parent: equal pages after different prefixes are different
+//! nodes. Each salt (tenant) has a root of its own.
 
 use std::collections::BTreeMap;
 
