@@ -151,7 +151,12 @@ fn choosing_kernels_per_second() {
         ([x, values, indices].map(Arg::Ptr), [n, k].map(|v| Arg::I32(v as i32)));
     let args: Vec<Arg> = pointers.into_iter().chain(sizes).collect();
     rate("topk", &mut b, Grid::new(rows, 256), &args);
+}
 
+#[test]
+#[ignore = "a timing: run with --release -- --ignored --nocapture"]
+fn sampling_kernels_per_second() {
+    let (rows, n) = (4, 32000);
     let (mut b, mut rng) = case("sample");
     let (x, out) = (b.upload(&rng.f32s(rows * n).bytes()), b.alloc(rows * 4));
     let [x, out, key] = [x, out, 0x1234_5678_9abc].map(Arg::Ptr);

@@ -425,14 +425,13 @@ impl Ctx<'_> {
 
     /// Counts an access of the warp to shared memory.
     pub fn count_shared(&mut self, at: &V64, mask: u32, bytes: u32, write: bool) {
-        let what = Counted { shared: true, write, bytes, pc: self.pc };
-        self.cl.counters.access(what, at, mask);
+        self.cl.counters.shared(Counted { write, bytes, pc: self.pc }, at, mask);
     }
 
     /// Counts an access of the warp to global memory.
     pub fn count_global(&mut self, at: &V64, mask: u32, bytes: u32, write: bool) {
-        let what = Counted { shared: false, write, bytes, pc: self.pc };
-        let (sectors, n) = self.cl.counters.access(what, at, mask);
+        let what = Counted { write, bytes, pc: self.pc };
+        let (sectors, n) = self.cl.counters.global(what, at, mask);
         self.env.touched.mark(&sectors[..n], write);
     }
 }

@@ -9,6 +9,7 @@ use crate::error::Rule;
 use crate::isa::{Addr, AtomOp, Order, Reg, Scope, Space, Src, Ty};
 
 /// The new value of an atomic operation.
+#[inline]
 pub fn combine(op: AtomOp, ty: Ty, old: u64, a: u64, b: u64) -> u64 {
     match op {
         AtomOp::Exch => a,
@@ -120,9 +121,9 @@ pub struct Atomic<'a> {
 
 impl Ctx<'_> {
     pub fn atomic(&mut self, atom: &Atomic<'_>) -> Run<()> {
+        let [a] = atom.a else { return self.atomic_vector(atom) };
         let at = self.addresses(atom.addr);
-        let values: Vec<V64> = atom.a.iter().map(|s| self.src64(s)).collect();
-        let other = self.src64(atom.b);
+        let (values, other) = (self.src64(a), self.src64(atom.b));
         if self.warp.bad != 0 {
             return Ok(());
         }
@@ -130,6 +131,31 @@ impl Ctx<'_> {
         if self.atomic_warp(atom, &at, &values, &other)? {
             return Ok(());
         }
+        self.atomic_by_lane(atom, &at, &[values], &other)
+    }
+
+    /// An atomic on several words a lane.
+    #[inline(never)]
+    fn atomic_vector(&mut self, atom: &Atomic<'_>) -> Run<()> {
+        let at = self.addresses(atom.addr);
+        let values: Vec<V64> = atom.a.iter().map(|s| self.src64(s)).collect();
+        let other = self.src64(atom.b);
+        if self.warp.bad != 0 {
+            return Ok(());
+        }
+        self.publish(atom.space, (atom.order, atom.scope), &at, true);
+        self.atomic_by_lane(atom, &at, &values, &other)
+    }
+
+    /// An atomic of all executing lanes, one after the other, wherever each leads.
+    #[inline(never)]
+    fn atomic_by_lane(
+        &mut self,
+        atom: &Atomic<'_>,
+        at: &V64,
+        values: &[V64],
+        other: &V64,
+    ) -> Run<()> {
         let width = atom.ty.bytes();
         let mut out = vec![[0u64; LANES]; atom.a.len()];
         for lane in lanes(self.warp.mask) {
@@ -149,8 +175,8 @@ impl Ctx<'_> {
             }
         }
         // The update happens where the data is: the operand travels once.
-        self.count(atom.space, &at, width * atom.a.len() as u32, true);
-        self.atomic_done(atom, &at, atom.d, &out);
+        self.count(atom.space, at, width * atom.a.len() as u32, true);
+        self.atomic_done(atom, at, atom.d, &out);
         Ok(())
     }
 

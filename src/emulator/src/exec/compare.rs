@@ -36,20 +36,20 @@ pub fn run(c: &mut Ctx<'_>, op: &Op) -> bool {
             let p = c.warp.pred(*p);
             // Only the lanes' own choice has to be defined.
             let mask = c.warp.mask;
-            let chosen = [mask & p, mask & !p];
+            let (first, second) = (mask & p, mask & !p);
             if d.kind == RegKind::B64 {
-                let [x, y] = [0, 1].map(|n| {
-                    c.warp.mask = chosen[n];
-                    c.src64([a, b][n])
-                });
+                c.warp.mask = first;
+                let x = c.src64(a);
+                c.warp.mask = second;
+                let y = c.src64(b);
                 c.warp.mask = mask;
                 let r = each_lane(|i| if p & BITS[i] != 0 { x[i] } else { y[i] });
                 c.warp.set64(*d, &r);
             } else {
-                let [x, y] = [0, 1].map(|n| {
-                    c.warp.mask = chosen[n];
-                    c.src32([a, b][n])
-                });
+                c.warp.mask = first;
+                let x = c.src32(a);
+                c.warp.mask = second;
+                let y = c.src32(b);
                 c.warp.mask = mask;
                 let r = each_lane(|i| if p & BITS[i] != 0 { x[i] } else { y[i] });
                 c.warp.set32(*d, &r);

@@ -70,7 +70,6 @@ pub struct Counters {
 /// An access to memory as the counters see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counted {
-    pub shared: bool,
     pub write: bool,
     /// Bytes of each lane.
     pub bytes: u32,
@@ -84,7 +83,8 @@ impl Counters {
     pub(crate) fn instruction(&mut self, pc: u32, mask: u32) {
         if let Some(site) = self.sites.get_mut(pc as usize) {
             site.warps += 1;
-            site.lanes += u64::from(mask.count_ones());
+            // Counting bits is slow where the processor's instruction for it may not be used.
+            site.lanes += if mask == u32::MAX { 32 } else { mask.count_ones().into() };
         }
     }
 
@@ -102,14 +102,15 @@ impl Counters {
         }
     }
 
-    /// Counts an access of a warp; returns the sectors of a global one.
-    pub(crate) fn access(&mut self, what: Counted, at: &V64, mask: u32) -> Sectors {
+    /// Counts an access of a warp to shared memory.
+    pub(crate) fn shared(&mut self, what: Counted, at: &V64, mask: u32) {
         let asked = u64::from(what.bytes) * u64::from(mask.count_ones());
-        if what.shared {
-            let (passes, least) = banks(at, mask, what.bytes);
-            self.shared_traffic(what.pc, what.write, asked, (passes, least));
-            return ([0; 64], 0);
-        }
+        self.shared_traffic(what.pc, what.write, asked, banks(at, mask, what.bytes));
+    }
+
+    /// Counts an access of a warp to global memory; returns its sectors.
+    pub(crate) fn global(&mut self, what: Counted, at: &V64, mask: u32) -> Sectors {
+        let asked = u64::from(what.bytes) * u64::from(mask.count_ones());
         let (sectors, least) = distinct_sectors(at, mask, what.bytes);
         self.global_traffic(what.pc, what.write, asked, (sectors.1 as u64, least));
         sectors

@@ -63,11 +63,17 @@ pub fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
+/// Four little-endian bytes.
+#[inline]
+pub fn word32(bytes: &[u8]) -> u32 {
+    bytes.try_into().map_or(0, u32::from_le_bytes)
+}
+
 pub fn load_shared(shared: &Shared, span: &Span<'_>, width: u32, to: u64, column: &mut V64) {
     for lane in lanes(span.mask) {
         let at = span.at[lane as usize].wrapping_add(to) as usize;
         column[lane as usize] = match width {
-            4 => shared.slice(at, 4).try_into().map_or(0, |b| u32::from_le_bytes(b).into()),
+            4 => word32(shared.slice(at, 4)).into(),
             8 => shared.slice(at, 8).try_into().map_or(0, u64::from_le_bytes),
             _ => word(shared.slice(at, width as usize)),
         };

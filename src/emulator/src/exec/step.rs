@@ -57,6 +57,7 @@ pub fn wide() -> bool {
 
 impl Ctx<'_> {
     /// Executes an instruction for the lanes of `warp.mask`, which is not empty.
+    #[inline(always)]
     pub fn step(&mut self, op: &Op) -> Run<Flow> {
         self.warp.bad = 0;
         let flow = self.dispatch_best(op)?;
@@ -82,12 +83,20 @@ impl Ctx<'_> {
     }
 
     /// `dispatch`, compiled for wide vector registers where the processor has them.
+    #[inline(always)]
     fn dispatch_best(&mut self, op: &Op) -> Run<Flow> {
         #[cfg(target_arch = "x86_64")]
         if self.env.wide {
             // SAFETY: `wide` says that the processor has the features.
             return unsafe { self.dispatch_wide(op) };
         }
+        self.dispatch_narrow(op)
+    }
+
+    /// Apart from [`Self::dispatch_wide`]'s caller: the compiler takes many minutes for one
+    /// function that holds both.
+    #[inline(never)]
+    fn dispatch_narrow(&mut self, op: &Op) -> Run<Flow> {
         self.dispatch(op)
     }
 

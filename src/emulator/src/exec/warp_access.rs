@@ -8,9 +8,9 @@ use super::atomic::{Atomic, combine};
 use super::cluster::Ctx;
 use super::fault::{Run, refused};
 use super::moves::in_window;
-use super::span::{Span, load_shared, put_lanes, put_words, word};
+use super::span::{Span, load_shared, put_lanes, put_words, word, word32};
 use super::warp::{LANES, V64, Warp, lanes, truth};
-use crate::isa::{Order, Reg, RegKind, Space, Ty};
+use crate::isa::{AtomOp, Order, Reg, RegKind, Space, Ty};
 use crate::memory::SHARED_WINDOW;
 use crate::memory::global::Allocation;
 use crate::memory::global_shadow::whole_rows;
@@ -200,10 +200,10 @@ impl<'c> Ctx<'c> {
         &mut self,
         atom: &Atomic<'_>,
         at: &V64,
-        values: &[V64],
+        values: &V64,
         other: &V64,
     ) -> Run<bool> {
-        let ([values], [d], 4) = (values, atom.d, atom.ty.bytes()) else { return Ok(false) };
+        let ([d], 4) = (atom.d, atom.ty.bytes()) else { return Ok(false) };
         let Some(span) = Span::new(at, self.warp.mask, 4) else { return Ok(false) };
         let Some(Place::Shared(to)) = self.place(atom.space, &span) else { return Ok(false) };
         if !self.shared_plain(to, &span, self.env.checks.uninitialised) {
@@ -212,13 +212,20 @@ impl<'c> Ctx<'c> {
         self.order_atomics(to, &span)?;
         let shared = &mut self.cl.blocks[self.warp.rank].shared;
         let mut out = [0; LANES];
+        let sum = atom.op == AtomOp::Add && matches!(atom.ty, Ty::U32 | Ty::S32);
         for lane in lanes(span.mask) {
-            let i = lane as usize;
+            let i = lane as usize % LANES;
             let place = at[i].wrapping_add(to) as usize;
-            out[i] = word(shared.slice(place, 4));
-            let (a, b) = (values[i] & 0xffff_ffff, other[i] & 0xffff_ffff);
-            let new = combine(atom.op, atom.ty, out[i], a, b);
-            shared.put(place, &(new as u32).to_le_bytes());
+            let old = word32(shared.slice(place, 4));
+            let new = match sum {
+                true => old.wrapping_add(values[i] as u32),
+                false => {
+                    let (a, b) = (values[i] & 0xffff_ffff, other[i] & 0xffff_ffff);
+                    combine(atom.op, atom.ty, old.into(), a, b) as u32
+                }
+            };
+            out[i] = old.into();
+            shared.put(place, &new.to_le_bytes());
         }
         self.count_shared(at, span.mask, 4, true);
         self.atomic_done(atom, at, &[*d], &[out]);
