@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use pacer_emulator::{Module, Rule};
 use support::{Setup, breaks, program, run};
 
@@ -227,6 +229,60 @@ fn contention() {
                       bar.sync 0; ld.shared.u32 %r2, [s]; st.global.u32 [%my], %r2;";
         let got = run(shared, Setup { blocks: 1, ..setup });
         assert!(got[..128].iter().all(|v| *v == got[0]) && got[0] >= 128);
+    }
+}
+
+/// Whether updates, each from an old value to a new one, can have come one after the other from
+/// `first` to `last`: an Eulerian path with values as nodes and updates as edges.
+fn in_some_order(updates: &[(u64, u64)], first: u64, last: u64) -> bool {
+    let mut surplus = BTreeMap::from([(first, -1i32)]);
+    *surplus.entry(last).or_insert(0) += 1;
+    for (old, new) in updates {
+        *surplus.entry(*old).or_insert(0) += 1;
+        *surplus.entry(*new).or_insert(0) -= 1;
+    }
+    let mut reached = BTreeSet::from([first]);
+    while let Some((_, new)) =
+        updates.iter().find(|(old, new)| reached.contains(old) && !reached.contains(new))
+    {
+        reached.insert(*new);
+    }
+    surplus.values().all(|n| *n == 0) && updates.iter().all(|(old, _)| reached.contains(old))
+}
+
+/// ISA: an atomic of a warp is performed once for each executing thread, in no particular order.
+#[test]
+fn lanes_at_two_words_go_in_some_order() {
+    let input: Vec<u32> = (0..64u32).map(|i| i.wrapping_mul(0x9e37_79b9) >> (i % 29)).collect();
+    for op in OPS.iter().filter(|op| op.bits == 32) {
+        let cas = if op.name.starts_with("cas") { ", %r1" } else { "" };
+        for (space, place) in
+            [("shared", "mov.u64 %rd2, s;"), ("global", "add.u64 %rd2, %out, 512;")]
+        {
+            let body = format!(
+                ".shared .align 8 .b8 s[8]; {place} and.b32 %r1, %tid, 1; mul.wide.u32 %rd1, %r1, 4; \
+                 add.u64 %rd2, %rd2, %rd1; setp.lt.u32 %p1, %tid, 2; @%p1 st.{space}.u32 [%rd2], 5; \
+                 bar.sync 0; mul.wide.u32 %rd3, %tid, 4; add.u64 %rd3, %rd3, %in; \
+                 ld.global.u32 %r2, [%rd3]; and.b32 %r3, %tid, 3; setp.ne.u32 %p2, %r3, 3; \
+                 @%p2 atom.{space}.{} %r4, [%rd2], %r2{cas}; @%p2 st.global.u32 [%my], %r4; \
+                 bar.sync 0; @%p1 ld.{space}.u32 %r5, [%rd2]; @%p1 st.global.u32 [%my+256], %r5;",
+                op.name
+            );
+            for seed in 0..4 {
+                let got = run(&body, Setup { threads: 64, seed, input: &input, ..one() });
+                for word in [0, 1] {
+                    let mine = (0..64usize).filter(|tid| tid % 2 == word && tid % 4 != 3);
+                    let updates: Vec<_> = mine
+                        .map(|tid| {
+                            let old = u64::from(got[tid]);
+                            (old, cut((op.new)(old, input[tid].into(), word as u64), 32))
+                        })
+                        .collect();
+                    let last = u64::from(got[64 + word]);
+                    assert!(in_some_order(&updates, 5, last), "{} in {space}: {got:?}", op.name);
+                }
+            }
+        }
     }
 }
 
