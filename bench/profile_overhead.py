@@ -2,17 +2,21 @@
 """What profiling costs: pairs of runs, interleaved, on one machine.
 
 Two servers of the same model stand side by side, one without the recorder (--disable-profiler),
-one with it. Each pair sends the same load to both, in an order that alternates, and gives one
-ratio of throughput, one of p99 inter-token latency and one of the server's processor time. With
+one with it. Each pair sends the same load to both, --turns times, in an order that alternates, and
+gives one ratio of throughput, one of p99 inter-token latency and one of the server's processor
+time. Short loads and many turns cancel what the machine does to both for seconds at a time. With
 --capture the second server also records a full profile during its half of the pair, and with
 --stop-under-load it is told to stop, and writes its trace, while the load goes on; then the
 longest gap between two tokens is compared, too. --baseline recorder compares with a server whose
 flight recorder is on instead of one without. The median of the ratios is printed with a 95 %
 interval from the order statistics, so no assumption about their distribution is made.
 
-  python3 bench/profile_overhead.py target/release/pacer [--pairs 20] [--capture]
-      [--stop-under-load] [--baseline off|recorder] [--clients 4] [--tokens 64]
+  python3 bench/profile_overhead.py target/release/pacer [--pairs 20] [--turns 1] [--capture]
+      [--stop-under-load] [--baseline off|recorder] [--without PACER] [--clients 4] [--tokens 64]
       [-- --model-path …]
+
+--without names a build with the recorder compiled out (cargo build --release
+--no-default-features), which then is the baseline.
 
 Standard library only. Run it on a quiet machine; it says how busy the machine was.
 """
@@ -86,8 +90,8 @@ class Server:
 
 
 def load(server, clients, tokens, after=None):
-    """Throughput (tokens/s), p99 and longest gap (s), processor time (s) of a closed loop of
-    `clients` streams; `after` = (seconds, what to do then) happens meanwhile."""
+    """Seconds, processor seconds and token gaps (s) of a closed loop of `clients` streams;
+    `after` = (seconds, what to do then) happens meanwhile."""
     gaps, threads = [[] for _ in range(clients)], []
     cpu, began = server.cpu(), time.perf_counter()
     timer = threading.Timer(*after) if after else None
@@ -103,10 +107,15 @@ def load(server, clients, tokens, after=None):
     cpu = server.cpu() - cpu
     if timer:
         timer.join()
-    every = sorted(g for one in gaps for g in one)
-    p99 = every[min(len(every) - 1, int(0.99 * len(every)))]
-    return {"rate": clients * tokens / took, "p99": p99, "longest": every[-1], "cpu": cpu,
-            "took": took}
+    return {"took": took, "cpu": cpu, "gaps": [g for one in gaps for g in one]}
+
+
+def whole(turns, tokens):
+    """Turns of one side as one: tokens/s, p99 and longest gap, processor time."""
+    gaps = sorted(g for turn in turns for g in turn["gaps"])
+    return {"rate": tokens * len(turns) / sum(turn["took"] for turn in turns),
+            "p99": gaps[min(len(gaps) - 1, int(0.99 * len(gaps)))], "longest": gaps[-1],
+            "cpu": sum(turn["cpu"] for turn in turns)}
 
 
 def interval(values):
@@ -124,6 +133,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("pacer")
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--turns", type=int, default=1, help="loads of each side in a pair")
+    parser.add_argument("--without", help="another build, without the recorder, as the baseline")
     parser.add_argument("--capture", action="store_true")
     parser.add_argument("--stop-under-load", action="store_true")
     parser.add_argument("--baseline", choices=["off", "recorder"], default="off")
@@ -135,7 +146,8 @@ def main():
     args = parser.parse_args(words)
     args.capture |= args.stop_under_load
     flags = own or ["--load-format", "dummy"]
-    off = Server(args.pacer, [*flags, *(["--disable-profiler"] * (args.baseline == "off"))])
+    off = Server(args.without or args.pacer,
+                 [*flags, *(["--disable-profiler"] * (args.baseline == "off"))])
     on = Server(args.pacer, flags)
     try:
         pairs(args, off, on)
@@ -158,16 +170,19 @@ def pairs(args, off, on):
             print(f"note: {sum(lost)} records lost or left out")
 
     for pair in range(args.pairs):
-        result = {}
-        for server in ((off, on) if pair % 2 == 0 else (on, off)):
-            captures = server is on and args.capture
-            if captures:
-                on.post("/start_profile", {"profile_id": f"pair{pair}"})
-            after = (usual / 2, stop) if captures and args.stop_under_load else None
-            result[server] = load(server, args.clients, args.tokens, after)
-            if captures and not after:
-                stop()
-        found.append((result[on], result[off]))
+        if args.capture:
+            on.post("/start_profile", {"profile_id": f"pair{pair}"})
+        order, turns = [], {on: [], off: []}
+        for turn in range(pair, pair + args.turns):
+            order += [off, on] if turn % 2 == 0 else [on, off]
+        last = len(order) - 1 - order[::-1].index(on)
+        for i, server in enumerate(order):
+            under_load = args.capture and args.stop_under_load and i == last
+            after = (usual / 2, stop) if under_load else None
+            turns[server].append(load(server, args.clients, args.tokens, after))
+        if args.capture and not args.stop_under_load:
+            stop()
+        found.append([whole(turns[side], args.clients * args.tokens) for side in (on, off)])
     what = "a full capture" if args.capture else "the recorder"
     names = [("throughput", "rate"), ("p99 inter-token latency", "p99"),
              ("processor time of the server", "cpu")]

@@ -215,7 +215,9 @@ impl BenchOfflineThroughput {
 
     fn open(&self, flags: &ModelFlags) -> Result<EngineSubject> {
         let model = load::model(flags)?;
-        let options = load::engine_options(flags);
+        let mut options = load::engine_options(flags);
+        // Nobody waits between tokens here.
+        options.mixed_prefill = options.mixed_prefill.or(Some(usize::MAX));
         let engine = load::engine(model, flags, &options)?;
         let params = self.sampling()?;
         params.validate(engine.model.config.vocab_size)?;

@@ -277,7 +277,8 @@ macro_rules! with_model_flags {
             max_prefill_tokens: usize,
 
             /// most prompt tokens of a step in which others decode, which is what a prompt adds
-            /// to the time between their tokens (default: 48 on the CPU, no limit on a GPU)
+            /// to the time between their tokens (default: 32 on the CPU, no limit on a GPU nor in
+            /// bench-offline-throughput, where nobody waits)
             #[argh(option, arg_name = "N",
                 from_str_fn($crate::commands::values::whole::<1, { 1 << 30 }>))]
             mixed_prefill_size: Option<usize>,

@@ -15,6 +15,7 @@ use crate::measure::machine;
 use crate::profile::describe::Ceiling;
 use crate::profile::paths;
 use crate::profile::profiler::{self, Profiler};
+use crate::profile::recorder::COMPILED_IN;
 use crate::profile::trace::names::Ranks;
 use crate::server::auth::{Key, Keys};
 use crate::server::event_loop::Notice;
@@ -231,6 +232,9 @@ impl Serve {
                 Some(_) => Err(Error::usage("--slow-step-ms: not with --disable-profiler")),
                 None => Ok(None),
             };
+        }
+        if !COMPILED_IN {
+            return Ok(None);
         }
         let more = self.profile_root.iter().map(PathBuf::from);
         let options = profiler::Options {

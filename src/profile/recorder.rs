@@ -40,6 +40,9 @@ pub trait Ranges: Send {
     fn as_any(&mut self) -> &mut dyn std::any::Any;
 }
 
+/// Whether recording is compiled in: only what measures its cost builds without.
+pub const COMPILED_IN: bool = cfg!(feature = "recorder");
+
 /// One thread's recorder. `Recorder::off()` records nothing.
 pub struct Recorder {
     writer: Option<Writer>,
@@ -84,8 +87,9 @@ impl Recorder {
         Recorder { hook: Some(hook), ..Self::with_capacity(capacity) }
     }
 
+    #[inline]
     pub fn is_on(&self) -> bool {
-        self.writer.is_some()
+        COMPILED_IN && self.writer.is_some()
     }
 
     /// Its ring, for readers on other threads; `None` when off.
@@ -107,7 +111,7 @@ impl Recorder {
     /// Records a whole record, for events that have an `extra`.
     #[inline]
     pub fn push(&mut self, record: &Record) {
-        if let Some(writer) = &mut self.writer {
+        if COMPILED_IN && let Some(writer) = &mut self.writer {
             writer.push(record);
         }
     }
@@ -141,7 +145,7 @@ impl Recorder {
     /// [`Recorder::step_ends`].
     #[inline]
     pub fn step_begins(&mut self, stage: Stage, begun_ns: u64) {
-        if let Some(hook) = &self.hook {
+        if COMPILED_IN && let Some(hook) = &self.hook {
             self.wants = hook.step_begins(stage, begun_ns);
         }
     }
@@ -149,7 +153,7 @@ impl Recorder {
     /// The step has ended, well or not: captures close here.
     #[inline]
     pub fn step_ends(&self) {
-        if let Some(hook) = &self.hook {
+        if COMPILED_IN && let Some(hook) = &self.hook {
             hook.step_ends(clock::now_ns());
         }
     }
@@ -158,7 +162,7 @@ impl Recorder {
     /// it. Before the op's own record.
     #[inline]
     pub fn stack(&mut self, index: usize, start_ns: u64) {
-        if let Some(number) = stack::taken() {
+        if COMPILED_IN && let Some(number) = stack::taken() {
             self.push(&Record::instant(Event::Stack, index as u32, u64::from(number), start_ns));
         }
     }

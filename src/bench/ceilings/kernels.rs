@@ -87,15 +87,20 @@ unsafe fn multiply_add_int8_avx2(rounds: u64) -> f64 {
     use std::arch::x86_64::*;
     const CHAINS: usize = 8;
     let mut sums = std::hint::black_box([_mm256_setzero_si256(); CHAINS]);
-    let (mut a, b) = std::hint::black_box((_mm256_set1_epi8(3), [_mm256_set1_epi8(-5); CHAINS]));
+    let (mut a, b) = std::hint::black_box((_mm256_set1_epi8(3), _mm256_set1_epi8(-5)));
     let ones = _mm256_set1_epi16(1);
     for _ in 0..rounds {
-        for (sum, b) in sums.iter_mut().zip(&b) {
-            let pairs = _mm256_maddubs_epi16(a, *b);
+        for sum in &mut sums {
+            // SAFETY: does nothing. As far as the compiler knows `a` has a new value: else it
+            // would multiply once. It stays in its register, where `black_box` takes it to memory
+            // and back, which takes as long as the round's products.
+            unsafe {
+                std::arch::asm!("/* {0} */", inout(ymm_reg) a,
+                    options(nomem, nostack, preserves_flags));
+            }
+            let pairs = _mm256_maddubs_epi16(a, b);
             *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
         }
-        // A new value each round, as far as the compiler knows: else it would multiply once.
-        a = std::hint::black_box(a);
     }
     std::hint::black_box(sums);
     (rounds * CHAINS as u64 * 32 * 2) as f64

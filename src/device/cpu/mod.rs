@@ -64,7 +64,7 @@ impl Default for CpuOptions {
 
 /// Prompt tokens of a step that also decodes: with rows enough that weights are unpacked for many,
 /// and few enough that streams go on meanwhile.
-const MIXED_PREFILL: usize = 48;
+const MIXED_PREFILL: usize = 32;
 
 /// Bytes of host memory that can be used now; 0 where that is not told.
 pub fn available_memory() -> u64 {

@@ -9,21 +9,24 @@ use super::layout::{BLOCK, PANEL};
 use super::scalar;
 use crate::types::Dtype;
 
-/// Columns of one partial sum of the float kernels; a panel chunk is 16 KiB, half of a usual L1.
-pub const FLOAT_CHUNK: usize = 256;
+/// Most columns of one partial sum of the float kernels: a panel's chunk takes 18 KiB, the rows
+/// beside it 7 KiB of a usual first-level cache.
+pub const FLOAT_CHUNK: usize = 288;
 /// Most columns of one partial sum of the integer kernels: 16 rows of codes in 16 bits take 24 KiB.
 pub const INT_CHUNK: usize = 768;
 /// Most rows of an integer tile: 4 × 16 sums fill 8 of 16 vector registers.
 pub const INT_ROWS: usize = 4;
-/// Bytes that packed weights are prefetched ahead.
+/// Bytes that weights are prefetched ahead.
 pub const AHEAD: usize = 4096;
 
-/// Where a tile's sums are added: `y[r · ldy + c]`, c < `cols` ≤ 16.
+/// Where a tile's sums are added: `y[r · ldy + c]`, c < `cols` ≤ 16; to zero if it is `fresh`,
+/// whatever is there.
 #[derive(Debug, Clone, Copy)]
 pub struct Out {
     pub y: *mut f32,
     pub ldy: usize,
     pub cols: usize,
+    pub fresh: bool,
 }
 
 /// `y[r, c] += Σ_k a[r, k] · w[k, c]` in f32, k ascending.
@@ -38,6 +41,8 @@ pub struct FloatTile<'a> {
     pub weights: &'a [u8],
     pub dtype: Dtype,
     pub k: usize,
+    /// Weights come from memory: those [`AHEAD`] are asked for.
+    pub ahead: bool,
     pub out: Out,
 }
 

@@ -109,9 +109,9 @@ fn prepare(
     let any = |kind: Kind| matrix.sections.iter().any(|s| mode.kind(s.dtype) == kind);
     let packed = m > IN_PLACE_ROWS && any(Kind::Float);
     if packed {
-        scratch.pack_float(pool, x, ldx, m, matrix.cols());
+        scratch.pack_float(pool, x, ldx, m, (matrix.cols(), chunk_len(matrix, FLOAT_CHUNK)));
     }
-    let columns = (matrix.cols(), int_chunk(matrix));
+    let columns = (matrix.cols(), chunk_len(matrix, INT_CHUNK));
     if any(Kind::Wide) {
         scratch.quantise::<i16>(pool, x, ldx, m, columns);
     }
@@ -121,11 +121,12 @@ fn prepare(
     packed
 }
 
-/// Columns of one partial sum of a matrix's quantised rows: whole units, of nearly equal length.
-fn int_chunk(matrix: &PackedMatrix) -> usize {
+/// Columns of one partial sum, at most `most`: whole units, of nearly equal length.
+fn chunk_len(matrix: &PackedMatrix, most: usize) -> usize {
     let unit = matrix.sections.iter().map(|s| layout::unit_len(s.dtype)).max().unwrap_or(1);
-    let chunks = matrix.cols().div_ceil(INT_CHUNK).max(1);
-    matrix.cols().div_ceil(chunks).next_multiple_of(unit.max(BLOCK))
+    let unit = unit.max(BLOCK);
+    let chunks = matrix.cols().div_ceil(most / unit * unit).max(1);
+    matrix.cols().div_ceil(chunks).next_multiple_of(unit)
 }
 
 /// A product of at most a slab of rows.
@@ -151,8 +152,11 @@ impl Slab<'_> {
             let mut buffers = self.scratch.thread(thread);
             let (section, first) = self.find(task, group);
             let panels = first..section.panels().min(first + group);
-            for panel in panels.clone() {
-                self.start(&self.out(section, panel, &y), section.first_row + panel * PANEL);
+            if let Some(bias) = self.bias {
+                for panel in panels.clone() {
+                    let column = section.first_row + panel * PANEL;
+                    self.start(&self.out(section, panel, &y), &bias[column..]);
+                }
             }
             self.multiply(section, panels, &y, &mut buffers);
         });
@@ -175,22 +179,17 @@ impl Slab<'_> {
         let column = section.first_row + panel * PANEL;
         // SAFETY: the column is inside the first row of y (`matmul` checked its length).
         let y = unsafe { y.as_ptr().add(column) };
-        Out { y, ldy: self.ldy, cols: PANEL.min(section.rows - panel * PANEL) }
+        let cols = PANEL.min(section.rows - panel * PANEL);
+        Out { y, ldy: self.ldy, cols, fresh: false }
     }
 
-    /// Sets a panel's output columns to the bias, or zero.
-    fn start(&self, out: &Out, column: usize) {
-        let bias = self.bias.map(|bias| &bias[column..column + out.cols]);
+    /// Sets a panel's output columns to the bias, whose part for them begins `bias`.
+    fn start(&self, out: &Out, bias: &[f32]) {
+        let bias = &bias[..out.cols];
         for r in 0..self.m {
-            // SAFETY: row r < m and column < rows are inside y (`matmul` checked its length), and
-            // this panel's columns belong to this task alone.
-            unsafe {
-                let y = out.y.add(r * out.ldy);
-                match bias {
-                    Some(bias) => y.copy_from_nonoverlapping(bias.as_ptr(), bias.len()),
-                    None => y.write_bytes(0, out.cols),
-                }
-            }
+            // SAFETY: row r < m and the panel's columns are inside y (`matmul` checked its
+            // length), and they belong to this task alone.
+            unsafe { out.y.add(r * out.ldy).copy_from_nonoverlapping(bias.as_ptr(), bias.len()) };
         }
     }
 
@@ -202,14 +201,20 @@ impl Slab<'_> {
         buffers: &mut Buffers,
     ) {
         let kind = self.mode.kind(section.dtype);
-        let chunk = if kind == Kind::Float { FLOAT_CHUNK } else { int_chunk(self.matrix) };
+        let most = if kind == Kind::Float { FLOAT_CHUNK } else { INT_CHUNK };
+        let chunk = chunk_len(self.matrix, most);
         let cols = self.matrix.cols();
         let mut one = |panel: usize, index: usize| {
-            let (first, out) = (index * chunk, self.out(section, panel, y));
+            let first = index * chunk;
+            let fresh = index == 0 && self.bias.is_none();
+            let out = Out { fresh, ..self.out(section, panel, y) };
             let k = chunk.min(cols - first);
             let piece = piece(section, panel, first, k);
             match kind {
-                Kind::Float => self.float_chunk(section.dtype, piece, (index, k), &out, buffers),
+                Kind::Float => {
+                    let columns = (index, first, k);
+                    self.float_chunk(section.dtype, piece, columns, &out, buffers)
+                }
                 Kind::Wide => self.int_chunk::<i16>(section.dtype, piece, index, &out, buffers),
                 Kind::Bytes => self.int_chunk::<i8>(section.dtype, piece, index, &out, buffers),
             }
@@ -227,7 +232,7 @@ impl Slab<'_> {
         &self,
         dtype: Dtype,
         piece: &[u8],
-        (index, k): (usize, usize),
+        (index, column, k): (usize, usize, usize),
         out: &Out,
         buffers: &mut Buffers,
     ) {
@@ -236,12 +241,15 @@ impl Slab<'_> {
         let (a, lda) = if self.packed {
             (self.scratch.float_rows(index, self.m), FLOAT_CHUNK)
         } else {
-            (&self.x[index * FLOAT_CHUNK..], self.ldx)
+            (&self.x[column..], self.ldx)
         };
         for (first, rows) in tiles(self.m, kernels.float_rows) {
             let a = &a[first * lda..];
             assert!(a.len() >= (rows - 1) * lda + k && weights.len() >= k * PANEL * 2);
-            let tile = FloatTile { rows, a, lda, weights, dtype, k, out: rows_from(out, first) };
+            // Many rows do not wait for memory, and what is unpacked is near.
+            let ahead = first == 0 && self.m <= FEW_ROWS && weights.as_ptr() == piece.as_ptr();
+            let out = rows_from(out, first);
+            let tile = FloatTile { rows, a, lda, weights, dtype, k, ahead, out };
             // SAFETY: this CPU's kernels; lengths as just checked; the output rows and columns
             // are inside y and belong to this task.
             unsafe { (kernels.float_tile)(&tile) };

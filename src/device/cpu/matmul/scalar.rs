@@ -46,7 +46,8 @@ unsafe fn add_to(out: &Out, sums: &[[f32; PANEL]]) {
     for (r, sums) in sums.iter().enumerate() {
         for (c, sum) in sums[..out.cols].iter().enumerate() {
             // SAFETY: inside the output by the caller's promise.
-            unsafe { *out.y.add(r * out.ldy + c) += sum };
+            let y = unsafe { &mut *out.y.add(r * out.ldy + c) };
+            *y = if out.fresh { 0.0 } else { *y } + sum;
         }
     }
 }

@@ -10,7 +10,7 @@ use super::memory::Chunks;
 use crate::device::cpu::pool::Pool;
 
 /// Most activation rows that are multiplied with a panel before the next panel is read: with
-/// [`FLOAT_CHUNK`] columns they take 192 KiB of the second-level cache.
+/// [`FLOAT_CHUNK`] columns they take 216 KiB of the second-level cache.
 pub(super) const SLAB: usize = 192;
 
 /// Memory for products of up to `max_k` columns, allocated once.
@@ -84,7 +84,8 @@ impl Scratch {
     /// As [`Scratch::new`] with chosen kernels; scalar ones where the CPU lacks `isa`.
     pub fn with_isa(max_m: usize, max_k: usize, threads: usize, isa: Isa) -> Scratch {
         let slab = max_m.clamp(1, SLAB);
-        let float = slab * max_k.next_multiple_of(FLOAT_CHUNK);
+        // Units of 256 columns leave a part of each chunk empty.
+        let float = slab * max_k.div_ceil(256) * FLOAT_CHUNK;
         let pieces = slab * max_k.div_ceil(INT_CHUNK);
         let buffers =
             || Box::new(Buffers { codes: Codes::ZERO, weights: [0.0; FLOAT_CHUNK * PANEL] });
@@ -124,11 +125,18 @@ impl Scratch {
         self.threads[thread].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies `m` rows of `x` into chunks, for the float kernels.
-    pub(super) fn pack_float(&mut self, pool: &Pool, x: &[f32], ldx: usize, m: usize, k: usize) {
+    /// Copies `m` rows of `x`, `k` columns in chunks of `chunk`, for the float kernels.
+    pub(super) fn pack_float(
+        &mut self,
+        pool: &Pool,
+        x: &[f32],
+        ldx: usize,
+        m: usize,
+        (k, chunk): (usize, usize),
+    ) {
         let out = Chunks::new(&mut self.float, FLOAT_CHUNK);
         each_row(pool, m, k, &|row| {
-            for (c, piece) in x[row * ldx..][..k].chunks(FLOAT_CHUNK).enumerate() {
+            for (c, piece) in x[row * ldx..][..k].chunks(chunk).enumerate() {
                 // SAFETY: piece `c · m + row` belongs to this row alone, `each_row` gives every
                 // row to one thread.
                 let to = unsafe { out.take(c * m + row) };

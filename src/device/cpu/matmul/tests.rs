@@ -218,7 +218,7 @@ fn products<A: Integer>(
             dtype,
             blocks: INT_CHUNK / BLOCK,
             ahead: units.as_ptr(),
-            out: Out { y: y.as_mut_ptr(), ldy: cols, cols },
+            out: Out { y: y.as_mut_ptr(), ldy: cols, cols, fresh: false },
         });
     }
     y

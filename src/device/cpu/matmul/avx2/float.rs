@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::device::cpu::matmul::kernels::{FloatTile, Out};
+use crate::device::cpu::matmul::kernels::{AHEAD, FloatTile, Out};
 use crate::device::cpu::matmul::layout::{OCTET, PANEL};
 use crate::types::Dtype;
 
@@ -15,9 +15,6 @@ const BF16: u8 = 2;
 
 /// Steps of k in the unrolled loop.
 const UNROLL: usize = 4;
-/// Bytes that weights are prefetched ahead.
-const AHEAD: usize = 4096;
-
 /// See [`FloatTile`].
 ///
 /// # Safety
@@ -58,8 +55,12 @@ unsafe fn rows<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
     // SAFETY: the tile's slices hold `k` steps (the caller's promise); prefetching beyond them
     // reads nothing.
     unsafe {
+        for r in 0..M {
+            // Rows of the output are often a power of two apart and fight for the same lines.
+            _mm_prefetch::<_MM_HINT_T0>(tile.out.y.wrapping_add(r * tile.out.ldy).cast());
+        }
         for _ in 0..tile.k / UNROLL {
-            for line in 0..UNROLL * PANEL * bytes / 64 {
+            for line in 0..if tile.ahead { UNROLL * PANEL * bytes / 64 } else { 0 } {
                 _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64 * line).cast());
             }
             for k in 0..UNROLL {
@@ -126,16 +127,18 @@ pub unsafe fn add_to(out: &Out, r: usize, sums: [__m256; 2]) {
     unsafe {
         let y = out.y.add(r * out.ldy);
         if out.cols == PANEL {
-            _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), sums[0]));
-            let y = y.add(OCTET);
-            _mm256_storeu_ps(y, _mm256_add_ps(_mm256_loadu_ps(y), sums[1]));
+            for (y, sums) in [y, y.add(OCTET)].into_iter().zip(sums) {
+                let old = if out.fresh { _mm256_setzero_ps() } else { _mm256_loadu_ps(y) };
+                _mm256_storeu_ps(y, _mm256_add_ps(old, sums));
+            }
             return;
         }
         let mut row = [0.0f32; PANEL];
         _mm256_storeu_ps(row.as_mut_ptr(), sums[0]);
         _mm256_storeu_ps(row.as_mut_ptr().add(OCTET), sums[1]);
         for (c, sum) in row[..out.cols].iter().enumerate() {
-            *y.add(c) += sum;
+            let old = if out.fresh { 0.0 } else { *y.add(c) };
+            *y.add(c) = old + sum;
         }
     }
 }

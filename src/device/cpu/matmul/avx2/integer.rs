@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use super::asm::dots_of_four;
 use super::codes::{load, prefetch, scale};
 use super::float::add_to;
 use super::width::{Vectors, Width, vector_at};
@@ -100,6 +101,11 @@ pub trait Weights {
         j: usize,
     ) -> Vectors<N>;
 
+    /// Where a block's codes lie one vector after another, as [`vector_at`] says.
+    fn in_memory<A: Width<N>, const N: usize>(&self, _block: usize) -> Option<*const u8> {
+        None
+    }
+
     /// `(d, m)` of the rows of an octet of a block, or of half of it.
     ///
     /// # Safety
@@ -175,6 +181,11 @@ impl<const T: usize> Weights for Unpacked<'_, T> {
     }
 
     #[inline]
+    fn in_memory<A: Width<N>, const N: usize>(&self, block: usize) -> Option<*const u8> {
+        Some(A::unpacked(self.codes).wrapping_add(block * 2 * STEPS * N * 32))
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256) {
         let part = block * layout::scales_per_block(Self::DTYPE) + half;
@@ -243,6 +254,18 @@ unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
     a: &[A],
 ) -> Dots<M> {
     let mut dots = [[[_mm256_setzero_si256(); 2]; 2]; M];
+    if M == 4
+        && N == 2
+        && W::OCTETS == 2
+        && let Some(codes) = weights.in_memory::<A, N>(block)
+    {
+        // SAFETY: weights and rows hold the block (the caller's promise); codes are aligned.
+        let four = unsafe { dots_of_four(codes, a.as_ptr().add(block * BLOCK).cast()) };
+        for (dots, four) in dots.iter_mut().zip(four) {
+            (dots[0][0], dots[1][0]) = (four[0], four[1]);
+        }
+        return dots;
+    }
     let run = A::run(layout::code_bits(W::DTYPE));
     // Hidden from the compiler: it would unroll the loop whole, order it by columns and spill.
     let run = if M == 1 { run } else { std::hint::black_box(run) };

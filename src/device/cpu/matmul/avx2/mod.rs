@@ -1,5 +1,6 @@
 //! Kernels for AVX2 with FMA and F16C.
 
+mod asm;
 pub mod codes;
 mod expand;
 mod float;

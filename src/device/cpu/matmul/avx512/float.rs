@@ -62,7 +62,7 @@ unsafe fn rows<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
     // reads nothing.
     unsafe {
         for _ in 0..tile.k / UNROLL {
-            for line in 0..UNROLL * bytes / 64 {
+            for line in 0..if tile.ahead { UNROLL * bytes / 64 } else { 0 } {
                 _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64 * line).cast());
             }
             for k in 0..UNROLL {
@@ -114,6 +114,7 @@ pub unsafe fn add_to(out: &Out, r: usize, sums: __m512) {
     // SAFETY: the caller's promise; what is masked is not touched.
     unsafe {
         let y = out.y.add(r * out.ldy);
-        _mm512_mask_storeu_ps(y, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(mask, y), sums));
+        let old = if out.fresh { 0 } else { mask };
+        _mm512_mask_storeu_ps(y, mask, _mm512_add_ps(_mm512_maskz_loadu_ps(old, y), sums));
     }
 }

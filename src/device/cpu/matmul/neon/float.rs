@@ -58,7 +58,9 @@ unsafe fn rows<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); 4]; M];
         for _ in 0..tile.k / UNROLL {
-            prefetch(w.wrapping_add(AHEAD), UNROLL * bytes);
+            if tile.ahead {
+                prefetch(w.wrapping_add(AHEAD), UNROLL * bytes);
+            }
             for k in 0..UNROLL {
                 step::<M, W>(&mut sums, w.add(k * bytes), a.add(k), tile.lda);
             }
@@ -120,7 +122,8 @@ pub unsafe fn add_to(out: &Out, r: usize, sums: Sixteen) {
         if out.cols == PANEL {
             for (i, sum) in sums.into_iter().enumerate() {
                 let y = y.add(QUAD * i);
-                vst1q_f32(y, vaddq_f32(vld1q_f32(y), sum));
+                let old = if out.fresh { vdupq_n_f32(0.0) } else { vld1q_f32(y) };
+                vst1q_f32(y, vaddq_f32(old, sum));
             }
             return;
         }
@@ -129,7 +132,8 @@ pub unsafe fn add_to(out: &Out, r: usize, sums: Sixteen) {
             vst1q_f32(quad.as_mut_ptr(), sum);
         }
         for (c, sum) in row[..out.cols].iter().enumerate() {
-            *y.add(c) += sum;
+            let old = if out.fresh { 0.0 } else { *y.add(c) };
+            *y.add(c) = old + sum;
         }
     }
 }
