@@ -70,7 +70,7 @@ fn products() {
                 continue;
             }
             let matrices = copies(dtype, rows, cols, &pool);
-            for m in [1, 4, 16, 512] {
+            for m in [1, 4, 8, 16, 512] {
                 let few = &matrices[..matrices.len().min(if m > 16 { 8 } else { usize::MAX })];
                 let s = seconds(few, m, &pool);
                 println!(

@@ -26,7 +26,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   max-width: 1240px; margin: 0 auto; padding: 24px 20px 60px; }
 h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 10px; }
 h3 { font-size: 15px; margin: 0 0 8px; } p.about { color: var(--soft); margin: 0; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(480px, 100%), 1fr));
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(480px, 100%), 1fr));
   gap: 18px; }
 figure { background: var(--card); border: 1px solid var(--line); border-radius: 8px; margin: 0;
   padding: 14px 16px; }

@@ -58,7 +58,7 @@ const FEW_ROWS: usize = 16;
 
 /// Up to this many rows, integer tiles take packed weights; beyond, weights are unpacked once for
 /// all tiles.
-const PACKED_ROWS: usize = 2 * INT_ROWS;
+const PACKED_ROWS: usize = INT_ROWS;
 
 /// `y[r, ..rows] = x[r, ..cols] · matrixᵀ + bias` for r < `m`; x has row stride `ldx`, y `ldy`.
 ///
