@@ -5,7 +5,7 @@ Two servers of the same model stand side by side, one without the recorder (--di
 one with it. Each pair sends the same load to both, --turns times, in an order that alternates, and
 gives one ratio of throughput, one of p99 inter-token latency and one of the server's processor
 time. Short loads and many turns cancel what the machine does to both for seconds at a time. With
---capture the second server also records a full profile during its half of the pair, and with
+--capture the second server also records a full profile during the pair, and with
 --stop-under-load it is told to stop, and writes its trace, while the load goes on; then the
 longest gap between two tokens is compared, too. --baseline recorder compares with a server whose
 flight recorder is on instead of one without. The median of the ratios is printed with a 95 %
