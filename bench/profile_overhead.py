@@ -4,14 +4,16 @@
 Two servers of the same model stand side by side, one without the recorder (--disable-profiler),
 one with it. Each pair sends the same load to both, --turns times, in an order that alternates, and
 gives one ratio of throughput, one of p99 inter-token latency and one of the server's processor
-time. Short loads and many turns cancel what the machine does to both for seconds at a time. With
+time. Short loads and many turns cancel what the machine does to both for seconds at a time. A
+process is some per cent faster or slower than another for as long as it lives: with --starts both
+are started anew so many times, and the interval is that of the starts' medians. With
 --capture the second server also records a full profile during the pair, and with
 --stop-under-load it is told to stop, and writes its trace, while the load goes on; then the
 longest gap between two tokens is compared, too. --baseline recorder compares with a server whose
 flight recorder is on instead of one without. The median of the ratios is printed with a 95 %
 interval from the order statistics, so no assumption about their distribution is made.
 
-  python3 bench/profile_overhead.py target/release/pacer [--pairs 20] [--turns 1] [--capture]
+  python3 bench/profile_overhead.py target/release/pacer [--pairs 20] [--turns 1] [--starts 1] [--capture]
       [--stop-under-load] [--baseline off|recorder] [--without PACER] [--clients 4] [--tokens 64]
       [-- --model-path …]
 
@@ -133,6 +135,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("pacer")
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--starts", type=int, default=1, help="times that both are started anew")
     parser.add_argument("--turns", type=int, default=1, help="loads of each side in a pair")
     parser.add_argument("--without", help="another build, without the recorder, as the baseline")
     parser.add_argument("--capture", action="store_true")
@@ -146,20 +149,26 @@ def main():
     args = parser.parse_args(words)
     args.capture |= args.stop_under_load
     flags = own or ["--load-format", "dummy"]
-    off = Server(args.without or args.pacer,
-                 [*flags, *(["--disable-profiler"] * (args.baseline == "off"))])
-    on = Server(args.pacer, flags)
-    try:
-        pairs(args, off, on)
-    finally:
-        off.close()
-        on.close()
+    plain = [*flags, *(["--disable-profiler"] * (args.baseline == "off"))]
+    sides = [("off", args.without or args.pacer, plain), ("on", args.pacer, flags)]
+    found, stops = [], []
+    for start in range(args.starts):
+        servers = {}
+        try:
+            for name, binary, words in sides if start % 2 == 0 else sides[::-1]:
+                servers[name] = Server(binary, words)
+            found.append(pairs(args, servers["off"], servers["on"], start, stops))
+        finally:
+            for server in servers.values():
+                server.close()
+    show(args, found, stops)
 
 
-def pairs(args, off, on):
+def pairs(args, off, on, start, stops):
+    """`--pairs` pairs of (with, without) of two servers that live as long."""
     for server in (off, on):
         usual = load(server, args.clients, args.tokens)["took"]
-    found, stops = [], []
+    found = []
 
     def stop():
         began = time.perf_counter()
@@ -171,7 +180,7 @@ def pairs(args, off, on):
 
     for pair in range(args.pairs):
         if args.capture:
-            on.post("/start_profile", {"profile_id": f"pair{pair}"})
+            on.post("/start_profile", {"profile_id": f"start{start}pair{pair}"})
         order, turns = [], {on: [], off: []}
         for turn in range(pair, pair + args.turns):
             order += [off, on] if turn % 2 == 0 else [on, off]
@@ -183,13 +192,22 @@ def pairs(args, off, on):
         if args.capture and not args.stop_under_load:
             stop()
         found.append([whole(turns[side], args.clients * args.tokens) for side in (on, off)])
+    return found
+
+
+def show(args, starts, stops):
+    """Prints the ratios: of the pairs of one start, or of the medians of several."""
+    found = [pair for start in starts for pair in start]
     what = "a full capture" if args.capture else "the recorder"
     names = [("throughput", "rate"), ("p99 inter-token latency", "p99"),
              ("processor time of the server", "cpu")]
     for name, key in names:
-        m, low, high = interval([a[key] / b[key] for a, b in found])
+        ratios = [[a[key] / b[key] for a, b in start] for start in starts]
+        if len(ratios) > 1:
+            ratios = [[statistics.median(start) for start in ratios]]
+        m, low, high = interval(ratios[0])
         print(f"{name} with {what} / without: {m:.4f} [{low:.4f}, {high:.4f}] "
-              f"({len(found)} pairs)")
+              f"({len(starts)} starts, {len(found)} pairs)")
     longest = [interval([1e3 * side[i]["longest"] for side in found]) for i in (0, 1)]
     (a, b, c), (d, e, f) = longest
     print(f"longest gap, ms, with: {a:.2f} [{b:.2f}, {c:.2f}], without: {d:.2f} [{e:.2f}, {f:.2f}]")
