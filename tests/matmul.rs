@@ -102,7 +102,7 @@ struct Setup {
 
 impl Setup {
     fn new(isa: Isa, threads: usize, cols: usize) -> Self {
-        let scratch = Scratch::with_isa(256, cols, threads, isa);
+        let scratch = Scratch::with_isa(1000, cols, threads, isa);
         Setup { pool: Pool::new(threads).unwrap(), scratch }
     }
 
@@ -291,11 +291,35 @@ fn parts_of_different_types_stack() {
     let weights: Vec<Vec<f32>> =
         (0..kinds.len()).flat_map(|i| dequantised(kinds[i].0, &bytes[i], cols)).collect();
     let mut setup = Setup::new(Isa::detect(), 2, cols);
-    let x = activations(7, cols, &mut random);
-    for (mode, steps) in [(Mode::Int8, Steps::Bytes), (Mode::Int16, Steps::Wide)] {
-        let y = setup.product(mode, &x, 7, &matrix, None);
-        let error = worst(&y, &x, &weights, &vec![0.0; weights.len()], steps);
-        assert!(error < 1.0, "{mode:?}: {error}");
+    // One slab of rows, and several.
+    for m in [7, 500] {
+        let x = activations(m, cols, &mut random);
+        for (mode, steps) in [(Mode::Int8, Steps::Bytes), (Mode::Int16, Steps::Wide)] {
+            let y = setup.product(mode, &x, m, &matrix, None);
+            let error = worst(&y, &x, &weights, &vec![0.0; weights.len()], steps);
+            assert!(error < 1.0, "{mode:?} m={m}: {error}");
+        }
+    }
+}
+
+#[test]
+fn slabs_change_nothing() {
+    let (rows, cols, mut random) = (40, 768, Random(5));
+    let x = activations(600, cols, &mut random);
+    for dtype in [Dtype::F32, Dtype::BF16, Dtype::Q4_1] {
+        let bytes = stored(dtype, rows, cols, &mut random);
+        for isa in isas() {
+            let mut setup = Setup::new(isa, 2, cols);
+            let matrix = pack(dtype, &bytes, rows, cols, &setup.pool);
+            let alone: Vec<f32> = x
+                .chunks(cols)
+                .flat_map(|row| setup.product(Mode::default(), row, 1, &matrix, None))
+                .collect();
+            for m in [191, 193, 264, 265, 529, 600] {
+                let y = setup.product(Mode::default(), &x[..m * cols], m, &matrix, None);
+                assert!(y == alone[..m * rows], "{dtype:?} {isa:?} m={m}");
+            }
+        }
     }
 }
 

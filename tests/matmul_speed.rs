@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use pacer::device::cpu::matmul::{Mode, PackPart, PackedMatrix, Scratch, matmul};
+use pacer::device::cpu::numbers::Numbers;
 use pacer::device::cpu::pool::Pool;
 use pacer::types::Dtype;
 use pacer::weights::{RowOrder, Tensor};
@@ -43,7 +44,7 @@ fn copies(dtype: Dtype, rows: usize, cols: usize, pool: &Pool) -> Vec<PackedMatr
 fn seconds(matrices: &[PackedMatrix], m: usize, pool: &Pool) -> f64 {
     let (rows, cols) = (matrices[0].rows(), matrices[0].cols());
     let x: Vec<f32> = (0..m * cols).map(|i| (i * 37 % 101) as f32 * 0.02 - 1.0).collect();
-    let mut y = vec![0.0; m * rows];
+    let mut y = Numbers::zeroed(m * rows).unwrap();
     let mut scratch = Scratch::new(m, cols, pool.threads());
     let mode = Mode::default();
     let mut times: Vec<f64> = matrices

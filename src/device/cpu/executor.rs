@@ -1,9 +1,10 @@
 //! A loaded model: checks a batch, walks the plan over buffers allocated once, records each op.
 
 use super::attention;
-use super::kv_cache::{Element, KvCache, zeros};
+use super::kv_cache::{Element, KvCache};
 use super::matmul::Scratch;
 use super::moe;
+use super::numbers::Numbers;
 use super::ops::rope::Angles;
 use super::prepare::{Model, Step, attentions};
 use super::run::Run;
@@ -27,7 +28,7 @@ pub struct CpuLoaded {
 /// What steps write: allocated once, from the limits.
 pub struct State {
     /// The plan's buffers, each `[rows, width]`.
-    pub buffers: Vec<Vec<f32>>,
+    pub buffers: Vec<Numbers>,
     pub cache: KvCache,
     pub attention: attention::Workspace,
     pub moe: moe::Workspace,
@@ -58,9 +59,9 @@ impl CpuLoaded {
                 Rows::Tokens => limits.step_tokens,
                 Rows::Logits => limits.logit_rows,
             };
-            rows.checked_mul(width).and_then(zeros)
+            rows.checked_mul(width).and_then(Numbers::zeroed)
         };
-        let buffers: Option<Vec<Vec<f32>>> =
+        let buffers: Option<Vec<Numbers>> =
             plan.buffers.iter().map(|b| buffer(b.rows, b.width)).collect();
         let buffers = buffers.ok_or_else(|| {
             Error::limit("activations do not fit in memory; lower --chunked-prefill-size")

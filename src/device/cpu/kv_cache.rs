@@ -8,8 +8,7 @@
 //! holds one column of eight positions and a score needs no sum across lanes. That needs pages of
 //! whole octets; with other page sizes keys lie by rows, and attention transposes what it reads.
 
-use std::alloc::{Layout as AllocLayout, alloc_zeroed};
-
+use super::numbers::Numbers;
 use super::simd::LANES;
 use crate::device::Limits;
 use crate::error::{Error, Result};
@@ -65,8 +64,8 @@ pub struct KvCache {
 
 /// Keys and values of one layer.
 pub struct LayerCache {
-    pub k: Vec<Element>,
-    pub v: Vec<Element>,
+    pub k: Numbers,
+    pub v: Numbers,
 }
 
 impl KvCache {
@@ -87,8 +86,9 @@ impl KvCache {
             .checked_mul(row)
             .and_then(|n| n.checked_mul(limits.page_size))
             .and_then(|n| n.checked_mul(limits.pages));
-        let layer =
-            || -> Option<LayerCache> { Some(LayerCache { k: zeros(len?)?, v: zeros(len?)? }) };
+        let layer = || -> Option<LayerCache> {
+            Some(LayerCache { k: Numbers::zeroed(len?)?, v: Numbers::zeroed(len?)? })
+        };
         let layers: Option<Vec<LayerCache>> = (0..shape.layers).map(|_| layer()).collect();
         let layers = layers.ok_or_else(|| {
             Error::limit(format!(
@@ -138,17 +138,4 @@ impl KvCache {
         }
         Ok(())
     }
-}
-
-/// A vector of `len` zeros, or `None` if there is no memory for it. Large ones come as the
-/// system's own zero pages: no memory is taken before it is written to.
-pub fn zeros(len: usize) -> Option<Vec<f32>> {
-    let layout = AllocLayout::array::<f32>(len).ok()?;
-    if len == 0 {
-        return Some(Vec::new());
-    }
-    // SAFETY: the layout's size is not zero.
-    let data = unsafe { alloc_zeroed(layout) }.cast::<f32>();
-    // SAFETY: allocated just now by the global allocator for `len` numbers, all initialised.
-    (!data.is_null()).then(|| unsafe { Vec::from_raw_parts(data, len, len) })
 }

@@ -12,6 +12,7 @@ mod info;
 mod kv_cache;
 pub mod matmul;
 mod moe;
+pub mod numbers;
 mod ops;
 mod parallel;
 pub mod pool;

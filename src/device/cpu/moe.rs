@@ -3,8 +3,8 @@
 //! A token's result adds up its experts in ascending order of their index, whatever else is in
 //! the batch.
 
-use super::kv_cache::zeros;
 use super::matmul::Scratch;
+use super::numbers::Numbers;
 use super::ops::activation::gated;
 use super::ops::norm::add_scaled;
 use super::parallel::{Columns, each_piece};
@@ -52,13 +52,13 @@ struct Choice {
 /// Buffers for the largest of a plan's mixtures.
 pub struct Workspace {
     /// `[tokens, experts]`
-    routed: Vec<f32>,
+    routed: Numbers,
     choices: Vec<Choice>,
     /// `[tokens, hidden]`, the rows of one expert's tokens.
-    gathered: Vec<f32>,
-    gate_up: Vec<f32>,
-    active: Vec<f32>,
-    down: Vec<f32>,
+    gathered: Numbers,
+    gate_up: Numbers,
+    active: Numbers,
+    down: Numbers,
 }
 
 impl Workspace {
@@ -76,7 +76,7 @@ impl Workspace {
             }
         }
         let [experts, hidden, intermediate, top_k] = most;
-        let rows = |width: usize| limits.step_tokens.checked_mul(width).and_then(zeros);
+        let rows = |width: usize| limits.step_tokens.checked_mul(width).and_then(Numbers::zeroed);
         let all = || {
             Some(Workspace {
                 routed: rows(experts)?,

@@ -3,6 +3,7 @@
 use super::attention::{Attention, Io, attention};
 use super::executor::State;
 use super::moe::{Moe, moe};
+use super::numbers::Numbers;
 use super::ops::activation::{gated, soft_cap};
 use super::ops::norm::{add_squares, inverse_rms, scale_by_weight, sum_squares};
 use super::ops::rope::rotate;
@@ -77,11 +78,11 @@ impl Run<'_> {
     }
 
     /// Takes a buffer out to write to it beside reading others; put it back with [`Run::put`].
-    fn take(&mut self, view: &View) -> Vec<f32> {
+    fn take(&mut self, view: &View) -> Numbers {
         std::mem::take(&mut self.state.buffers[view.buffer])
     }
 
-    fn put(&mut self, view: &View, data: Vec<f32>) {
+    fn put(&mut self, view: &View, data: Numbers) {
         self.state.buffers[view.buffer] = data;
     }
 
@@ -127,7 +128,7 @@ impl Run<'_> {
         let from = self.columns(y);
         let (mut sums, mut data) = (self.take(x), self.take(out));
         let source = &self.state.buffers[y.buffer];
-        let (a, b) = ((sums.as_mut_slice(), x_columns), (data.as_mut_slice(), out_columns));
+        let (a, b) = ((&mut *sums, x_columns), (&mut *data, out_columns));
         each_pair(&self.model.pool, rows, a, b, &|row, sum, to| {
             let squares = add_squares(norm.isa, sum, &source[from.of(row)]);
             to.copy_from_slice(sum);
@@ -220,8 +221,8 @@ impl Run<'_> {
         let (rows, x_columns, out_columns) = (self.rows(x), self.columns(x), self.columns(out));
         let mut data = self.take(out);
         let state = &mut *self.state;
-        let from = (state.buffers[x.buffer].as_slice(), x_columns);
-        let to = (data.as_mut_slice(), out_columns);
+        let from = (&*state.buffers[x.buffer], x_columns);
+        let to = (&mut *data, out_columns);
         moe(self.model, &kind, rows, from, to, &mut state.moe, &mut state.scratch);
         self.put(out, data);
     }

@@ -17,6 +17,7 @@ use std::ops::Range;
 use self::block::RowState;
 use self::tile::{BlockSpace, Job, Output};
 use super::kv_cache::{LayerCache, Layout};
+use super::numbers::Numbers;
 use super::parallel::{Columns, Shared};
 use super::pool::Pool;
 use super::simd::{Isa, LANES};
@@ -97,16 +98,16 @@ pub struct Workspace {
     tiles: Vec<TileScratch>,
     /// `[units, splits, group]` states and accumulators, when units are cut at splits.
     states: Vec<RowState>,
-    accs: Vec<f32>,
+    accs: Numbers,
     /// The first tile of each sequence of the step, counting tiles over all sequences.
     starts: Vec<usize>,
 }
 
 struct TileScratch {
-    q: Vec<f32>,
+    q: Numbers,
     space: BlockSpace,
-    part: Vec<f32>,
-    whole: Vec<f32>,
+    part: Numbers,
+    whole: Numbers,
     part_rows: Vec<RowState>,
     whole_rows: Vec<RowState>,
 }
@@ -121,25 +122,29 @@ impl Workspace {
         let group = ops.iter().map(Attention::group).max().unwrap_or(0);
         // Keys in octets, where the cache has them by rows.
         let keys = if limits.page_size.is_multiple_of(LANES) { 0 } else { BLOCK * row };
-        let tile = |_| TileScratch {
-            q: vec![0.0; rows * row],
-            space: BlockSpace { scores: vec![0.0; rows * BLOCK], keys: vec![0.0; keys] },
-            part: vec![0.0; rows * row],
-            whole: vec![0.0; rows * row],
-            part_rows: vec![RowState::EMPTY; rows],
-            whole_rows: vec![RowState::EMPTY; rows],
+        let numbers = Numbers::zeroed;
+        let tile = |_| {
+            Some(TileScratch {
+                q: numbers(rows * row)?,
+                space: BlockSpace { scores: numbers(rows * BLOCK)?, keys: numbers(keys)? },
+                part: numbers(rows * row)?,
+                whole: numbers(rows * row)?,
+                part_rows: vec![RowState::EMPTY; rows],
+                whole_rows: vec![RowState::EMPTY; rows],
+            })
         };
         let cut = if threads > 1 { cut_below(threads) } else { 0 };
         let states = cut * limits.context.div_ceil(SPLIT) * group;
-        let accs = states.checked_mul(row).and_then(super::kv_cache::zeros);
-        let accs = accs.ok_or_else(|| {
+        let all = || {
+            Some(Workspace {
+                tiles: (0..threads).map(tile).collect::<Option<_>>()?,
+                states: vec![RowState::EMPTY; states],
+                accs: numbers(states.checked_mul(row)?)?,
+                starts: Vec::with_capacity(limits.step_sequences + 1),
+            })
+        };
+        all().ok_or_else(|| {
             Error::limit("attention scratch does not fit in memory; lower --context-length")
-        })?;
-        Ok(Workspace {
-            tiles: (0..threads).map(tile).collect(),
-            states: vec![RowState::EMPTY; states],
-            accs,
-            starts: Vec::with_capacity(limits.step_sequences + 1),
         })
     }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::block::{Block, RowState, Scores, attend_block, merge};
 use super::{Attention, BLOCK, OCTETS, SPLIT};
 use crate::device::cpu::kv_cache::{LayerCache, Layout};
+use crate::device::cpu::numbers::Numbers;
 use crate::device::cpu::parallel::{Columns, Shared};
 use crate::device::cpu::simd::{Isa, LANES};
 use crate::device::{Batch, Span};
@@ -27,9 +28,9 @@ pub struct Job<'a> {
 /// One thread's scratch for a block of positions.
 pub struct BlockSpace {
     /// `[rows, BLOCK]`
-    pub scores: Vec<f32>,
+    pub scores: Numbers,
     /// `[OCTETS, row, 8]` where the cache has keys by rows, else empty.
-    pub keys: Vec<f32>,
+    pub keys: Numbers,
 }
 
 /// What all units write, each its own rows and columns.

@@ -41,9 +41,39 @@ pub struct FloatTile<'a> {
     pub weights: &'a [u8],
     pub dtype: Dtype,
     pub k: usize,
-    /// Weights come from memory: those [`AHEAD`] are asked for.
-    pub ahead: bool,
+    pub ahead: Ahead,
+    /// Weights that come after these, to be brought near meanwhile.
+    pub soon: &'a [u8],
     pub out: Out,
+}
+
+/// What a float tile asks for, line by line, while it computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    Nothing,
+    /// These weights come from memory: those [`AHEAD`].
+    Weights,
+    /// The rows of the next tile, which stand behind this one's, in the second-level cache.
+    Rows,
+}
+
+impl FloatTile<'_> {
+    /// What to ask for in every `steps` steps of k: from where at first, how many bytes further
+    /// each time, and how many lines of 64 bytes.
+    pub fn asks(&self, steps: usize) -> (*const u8, usize, usize) {
+        let (from, bytes) = match self.ahead {
+            Ahead::Nothing => (std::ptr::null(), 0),
+            Ahead::Weights => {
+                let step = PANEL * if self.dtype == Dtype::F32 { 4 } else { 2 };
+                (self.weights.as_ptr().wrapping_add(AHEAD), steps * step)
+            }
+            Ahead::Rows => {
+                let next = self.a.as_ptr().wrapping_add(self.rows * self.lda);
+                (next.cast(), steps * self.rows * size_of::<f32>())
+            }
+        };
+        (from, bytes, bytes.div_ceil(64))
+    }
 }
 
 /// Weights of an integer tile.
@@ -66,6 +96,8 @@ pub struct IntTile<'a, A> {
     pub blocks: usize,
     /// Packed weights to ask for meanwhile, as many as these were; null: none.
     pub ahead: *const u8,
+    /// The next tile's rows, behind this one's, are asked for.
+    pub next_rows: bool,
     pub out: Out,
 }
 

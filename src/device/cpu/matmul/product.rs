@@ -6,12 +6,12 @@
 //! every row of the slab. One row or a thousand: each weight is read from memory once per slab.
 
 use super::kernels::{
-    AHEAD, FLOAT_CHUNK, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out, Source,
+    AHEAD, Ahead, FLOAT_CHUNK, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out, Source,
 };
 use super::layout::{self, BLOCK, PANEL};
 use super::memory::Chunks;
 use super::pack::{PackedMatrix, Section};
-use super::scratch::{Buffers, Scratch, Stored};
+use super::scratch::{Buffers, INT_SLAB, SLAB, Scratch, Stored};
 use crate::device::cpu::pool::Pool;
 use crate::types::Dtype;
 
@@ -86,13 +86,23 @@ pub fn matmul(
     assert!(bias.is_none_or(|b| b.len() >= rows), "the bias is too short");
     assert!(cols <= scratch.max_k(), "the scratch is for fewer columns");
     assert!(pool.threads() <= scratch.threads(), "the scratch is for fewer threads");
-    for first in (0..m).step_by(scratch.slab()) {
-        let rows = scratch.slab().min(m - first);
+    let slab = slab(scratch, mode, matrix, m);
+    for first in (0..m).step_by(slab) {
+        let rows = slab.min(m - first);
         let (x, y) = (&x[first * ldx..], &mut y[first * ldy..]);
         let packed = prepare(pool, scratch, mode, x, ldx, rows, matrix);
         let slab = Slab { scratch, mode, m: rows, x, ldx, packed, matrix, bias, ldy };
         slab.run(pool, Chunks::new(y, 1));
     }
+}
+
+/// Rows of a slab of `m` rows: slabs of nearly equal height, of whole tiles.
+fn slab(scratch: &Scratch, mode: Mode, matrix: &PackedMatrix, m: usize) -> usize {
+    let float = matrix.sections.iter().all(|s| mode.kind(s.dtype) == Kind::Float);
+    let (tile, most) =
+        if float { (scratch.kernels.float_rows, SLAB) } else { (INT_ROWS, INT_SLAB) };
+    let most = scratch.slab().min(most);
+    m.div_ceil(m.div_ceil(most)).next_multiple_of(tile).min(most)
 }
 
 /// Brings a slab's activations into the layouts that the matrix's types need; says whether the
@@ -203,53 +213,58 @@ impl Slab<'_> {
         let kind = self.mode.kind(section.dtype);
         let most = if kind == Kind::Float { FLOAT_CHUNK } else { INT_CHUNK };
         let chunk = chunk_len(self.matrix, most);
-        let cols = self.matrix.cols();
-        let mut one = |panel: usize, index: usize| {
+        let (cols, dtype) = (self.matrix.cols(), section.dtype);
+        let (chunks, count) = (cols.div_ceil(chunk), panels.len());
+        // Panel and chunk of piece `n`; the last is followed by those of the next task.
+        let place = |n: usize| match self.m <= FEW_ROWS || n == chunks * count {
+            true => (panels.start + n / chunks, n % chunks),
+            false => (panels.start + n % count, n / count),
+        };
+        let bytes = |n: usize| -> &[u8] {
+            let (panel, index) = place(n);
             let first = index * chunk;
+            let there = panel < section.panels();
+            if there { piece(section, panel, first, chunk.min(cols - first)) } else { &[] }
+        };
+        for n in 0..chunks * count {
+            let (panel, index) = place(n);
             let fresh = index == 0 && self.bias.is_none();
             let out = Out { fresh, ..self.out(section, panel, y) };
-            let k = chunk.min(cols - first);
-            let piece = piece(section, panel, first, k);
+            let piece =
+                Piece { dtype, index, first: index * chunk, bytes: bytes(n), next: bytes(n + 1) };
             match kind {
-                Kind::Float => {
-                    let columns = (index, first, k);
-                    self.float_chunk(section.dtype, piece, columns, &out, buffers)
-                }
-                Kind::Wide => self.int_chunk::<i16>(section.dtype, piece, index, &out, buffers),
-                Kind::Bytes => self.int_chunk::<i8>(section.dtype, piece, index, &out, buffers),
+                Kind::Float => self.float_chunk(&piece, &out, buffers),
+                Kind::Wide => self.int_chunk::<i16>(&piece, &out, buffers),
+                Kind::Bytes => self.int_chunk::<i8>(&piece, &out, buffers),
             }
-        };
-        let chunks = cols.div_ceil(chunk);
-        if self.m <= FEW_ROWS {
-            panels.for_each(|panel| (0..chunks).for_each(|index| one(panel, index)));
-        } else {
-            (0..chunks).for_each(|index| panels.clone().for_each(|panel| one(panel, index)));
         }
     }
 
     /// Multiplies one chunk of a panel, as floats, with every row of the slab.
-    fn float_chunk(
-        &self,
-        dtype: Dtype,
-        piece: &[u8],
-        (index, column, k): (usize, usize, usize),
-        out: &Out,
-        buffers: &mut Buffers,
-    ) {
+    fn float_chunk(&self, piece: &Piece, out: &Out, buffers: &mut Buffers) {
         let kernels = self.scratch.kernels;
-        let (weights, dtype) = bring_in(kernels, dtype, piece, k, self.m, buffers);
+        let k = piece.bytes.len() / layout::unit_bytes(piece.dtype) * layout::unit_len(piece.dtype);
+        let (weights, dtype) = bring_in(kernels, piece, k, self.m, buffers);
         let (a, lda) = if self.packed {
-            (self.scratch.float_rows(index, self.m), FLOAT_CHUNK)
+            (self.scratch.float_rows(piece.index, self.m), FLOAT_CHUNK)
         } else {
-            (&self.x[column..], self.ldx)
+            (&self.x[piece.first..], self.ldx)
         };
+        let in_place = weights.as_ptr() == piece.bytes.as_ptr();
+        // All tiles together ask for the next piece.
+        let share = piece.next.len().div_ceil(self.m.div_ceil(kernels.float_rows));
+        let mut soon = piece.next.chunks(share.next_multiple_of(64).max(64));
         for (first, rows) in tiles(self.m, kernels.float_rows) {
             let a = &a[first * lda..];
             assert!(a.len() >= (rows - 1) * lda + k && weights.len() >= k * PANEL * 2);
-            // Many rows do not wait for memory, and what is unpacked is near.
-            let ahead = first == 0 && self.m <= FEW_ROWS && weights.as_ptr() == piece.as_ptr();
+            let ahead = match self.packed {
+                _ if self.m <= FEW_ROWS && first == 0 && in_place => Ahead::Weights,
+                true => Ahead::Rows,
+                false => Ahead::Nothing,
+            };
+            let soon = soon.next().filter(|_| ahead != Ahead::Weights).unwrap_or_default();
             let out = rows_from(out, first);
-            let tile = FloatTile { rows, a, lda, weights, dtype, k, ahead, out };
+            let tile = FloatTile { rows, a, lda, weights, dtype, k, ahead, soon, out };
             // SAFETY: this CPU's kernels; lengths as just checked; the output rows and columns
             // are inside y and belong to this task.
             unsafe { (kernels.float_tile)(&tile) };
@@ -257,30 +272,21 @@ impl Slab<'_> {
     }
 
     /// Multiplies one chunk of a quantised panel, as integers, with every row of the slab.
-    fn int_chunk<A: Stored>(
-        &self,
-        dtype: Dtype,
-        piece: &[u8],
-        index: usize,
-        out: &Out,
-        buffers: &mut Buffers,
-    ) {
+    fn int_chunk<A: Stored>(&self, piece: &Piece, out: &Out, buffers: &mut Buffers) {
         let kernels = A::kernels(self.scratch.kernels);
+        let Piece { dtype, index, bytes, next, .. } = *piece;
         let (weights, mut ahead) = if self.m <= PACKED_ROWS {
-            (Source::Packed(piece), piece.as_ptr().wrapping_add(AHEAD))
+            (Source::Packed(bytes), bytes.as_ptr().wrapping_add(AHEAD))
         } else {
             // SAFETY: this CPU's kernels; a piece is at most INT_CHUNK columns of whole units.
-            unsafe { (kernels.expand)(dtype, piece, &mut buffers.codes) };
-            (Source::Unpacked(&buffers.codes), piece.as_ptr_range().end)
+            unsafe { (kernels.expand)(dtype, bytes, &mut buffers.codes) };
+            (Source::Unpacked(&buffers.codes), next.as_ptr())
         };
-        let blocks = piece.len() / layout::unit_bytes(dtype) * layout::unit_len(dtype) / BLOCK;
-        if self.m > FEW_ROWS {
-            // Many rows do not wait for memory.
-            ahead = std::ptr::null();
-        }
+        let blocks = bytes.len() / layout::unit_bytes(dtype) * layout::unit_len(dtype) / BLOCK;
         for (first, rows) in tiles(self.m, INT_ROWS) {
             let (a, out) = (self.scratch.rows(index, self.m, first), rows_from(out, first));
-            let tile = IntTile::<A> { rows, a, weights, dtype, blocks, ahead, out };
+            let next_rows = self.m > FEW_ROWS;
+            let tile = IntTile::<A> { rows, a, weights, dtype, blocks, ahead, next_rows, out };
             // SAFETY: as for the float tile; `a` holds `rows` rows of a chunk.
             unsafe { (kernels.tile)(&tile) };
             ahead = std::ptr::null();
@@ -294,15 +300,26 @@ fn piece(section: &Section, panel: usize, first: usize, k: usize) -> &[u8] {
     &section.panel(panel)[first / len * bytes..][..k / len * bytes]
 }
 
+/// One chunk of a panel.
+struct Piece<'a> {
+    dtype: Dtype,
+    /// Which chunk, and its first column.
+    index: usize,
+    first: usize,
+    bytes: &'a [u8],
+    /// What is multiplied next, if that is known: to be brought near meanwhile.
+    next: &'a [u8],
+}
+
 /// A panel's chunk as numbers that the float tile takes: as it is, or unpacked to f32.
 fn bring_in<'a>(
     kernels: &Kernels,
-    dtype: Dtype,
-    piece: &'a [u8],
+    piece: &Piece<'a>,
     k: usize,
     m: usize,
     buffers: &'a mut Buffers,
 ) -> (&'a [u8], Dtype) {
+    let (dtype, piece) = (piece.dtype, piece.bytes);
     let weights = &mut buffers.weights[..k * PANEL];
     if dtype.is_quantised() {
         // SAFETY: this CPU's kernels; a piece is at most FLOAT_CHUNK columns of whole units.

@@ -10,8 +10,10 @@ use super::memory::Chunks;
 use crate::device::cpu::pool::Pool;
 
 /// Most activation rows that are multiplied with a panel before the next panel is read: with
-/// [`FLOAT_CHUNK`] columns they take 216 KiB of the second-level cache.
-pub(super) const SLAB: usize = 192;
+/// [`FLOAT_CHUNK`] columns they take 297 KiB of the second-level cache.
+pub(super) const SLAB: usize = 264;
+/// The same of the integer kernels, whose chunks are longer: 288 KiB.
+pub(super) const INT_SLAB: usize = 192;
 
 /// Memory for products of up to `max_k` columns, allocated once.
 pub struct Scratch {
@@ -86,7 +88,7 @@ impl Scratch {
         let slab = max_m.clamp(1, SLAB);
         // Units of 256 columns leave a part of each chunk empty.
         let float = slab * max_k.div_ceil(256) * FLOAT_CHUNK;
-        let pieces = slab * max_k.div_ceil(INT_CHUNK);
+        let pieces = slab.min(INT_SLAB) * max_k.div_ceil(INT_CHUNK);
         let buffers =
             || Box::new(Buffers { codes: Codes::ZERO, weights: [0.0; FLOAT_CHUNK * PANEL] });
         Scratch {

@@ -218,6 +218,7 @@ fn products<A: Integer>(
             dtype,
             blocks: INT_CHUNK / BLOCK,
             ahead: units.as_ptr(),
+            next_rows: true,
             out: Out { y: y.as_mut_ptr(), ldy: cols, cols, fresh: false },
         });
     }

@@ -1,6 +1,6 @@
 //! Rotary position embedding (Su et al., arXiv:2104.09864), from tables.
 
-use crate::device::cpu::kv_cache::zeros;
+use crate::device::cpu::numbers::Numbers;
 use crate::device::cpu::simd::{LANES, simd_fn};
 use crate::error::{Error, Result};
 use crate::model::rope::RopeTable;
@@ -10,7 +10,7 @@ use crate::model::rope::RopeTable;
 pub struct Angles {
     rope: RopeTable,
     half: usize,
-    table: Vec<f32>,
+    table: Numbers,
     /// Positions that are computed.
     filled: usize,
 }
@@ -22,7 +22,7 @@ impl Angles {
     /// If there is no memory for it.
     pub fn new(rope: &RopeTable, positions: usize) -> Result<Self> {
         let half = rope.dim / 2;
-        let table = positions.checked_mul(2 * half).and_then(zeros);
+        let table = positions.checked_mul(2 * half).and_then(Numbers::zeroed);
         let table = table.ok_or_else(|| {
             Error::limit("rotary tables do not fit in memory; lower --context-length")
         })?;

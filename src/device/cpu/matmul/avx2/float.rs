@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::device::cpu::matmul::kernels::{AHEAD, FloatTile, Out};
+use crate::device::cpu::matmul::kernels::{FloatTile, Out};
 use crate::device::cpu::matmul::layout::{OCTET, PANEL};
 use crate::types::Dtype;
 
@@ -59,10 +59,15 @@ unsafe fn rows<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
             // Rows of the output are often a power of two apart and fight for the same lines.
             _mm_prefetch::<_MM_HINT_T0>(tile.out.y.wrapping_add(r * tile.out.ldy).cast());
         }
+        for line in tile.soon.iter().step_by(64) {
+            _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast());
+        }
+        let (mut asked, further, lines) = tile.asks(UNROLL);
         for _ in 0..tile.k / UNROLL {
-            for line in 0..if tile.ahead { UNROLL * PANEL * bytes / 64 } else { 0 } {
-                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64 * line).cast());
+            for line in 0..lines {
+                _mm_prefetch::<_MM_HINT_T0>(asked.wrapping_add(64 * line).cast());
             }
+            asked = asked.wrapping_add(further);
             for k in 0..UNROLL {
                 step::<M, W>(&mut sums, w.add(k * PANEL * bytes), a.add(k), tile.lda);
             }
@@ -150,14 +155,9 @@ pub unsafe fn add_to(out: &Out, r: usize, sums: [__m256; 2]) {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn widen(dtype: Dtype, numbers: &[u8], out: &mut [f32]) {
     assert!(numbers.len() >= 2 * out.len());
-    // The piece after this one: it arrives while this one is multiplied.
-    let ahead = numbers.as_ptr().wrapping_add(2 * out.len());
     for (i, out) in out.as_chunks_mut::<OCTET>().0.iter_mut().enumerate() {
         // SAFETY: 8 numbers are there (just checked).
         unsafe {
-            if i % 4 == 0 {
-                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(2 * OCTET * i).cast());
-            }
             let at = numbers.as_ptr().add(2 * OCTET * i);
             let eight = if dtype == Dtype::F16 { load::<F16>(at) } else { load::<BF16>(at) };
             _mm256_storeu_ps(out.as_mut_ptr(), eight);

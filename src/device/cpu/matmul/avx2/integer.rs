@@ -214,6 +214,10 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
             if !tile.ahead.is_null() {
                 prefetch(tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE)), W::DTYPE);
             }
+            for r in M..if tile.next_rows { 2 * M } else { M } {
+                let next = tile.a.q.as_ptr().wrapping_add(r * INT_CHUNK + block * BLOCK);
+                _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            }
             for first in (0..2).step_by(W::OCTETS) {
                 // SAFETY: weights and rows hold the block (the caller's promise).
                 unsafe {

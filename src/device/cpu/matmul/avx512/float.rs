@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::device::cpu::matmul::kernels::{AHEAD, FloatTile, Out};
+use crate::device::cpu::matmul::kernels::{FloatTile, Out};
 use crate::device::cpu::matmul::layout::PANEL;
 use crate::types::Dtype;
 
@@ -61,10 +61,15 @@ unsafe fn rows<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
     // SAFETY: the tile's slices hold `k` steps (the caller's promise); prefetching beyond them
     // reads nothing.
     unsafe {
+        for line in tile.soon.iter().step_by(64) {
+            _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast());
+        }
+        let (mut asked, further, lines) = tile.asks(UNROLL);
         for _ in 0..tile.k / UNROLL {
-            for line in 0..if tile.ahead { UNROLL * bytes / 64 } else { 0 } {
-                _mm_prefetch::<_MM_HINT_T0>(w.wrapping_add(AHEAD + 64 * line).cast());
+            for line in 0..lines {
+                _mm_prefetch::<_MM_HINT_T0>(asked.wrapping_add(64 * line).cast());
             }
+            asked = asked.wrapping_add(further);
             for k in 0..UNROLL {
                 step::<M, W>(&mut sums, w.add(k * bytes), a.add(k), tile.lda);
             }

@@ -7,7 +7,7 @@ use std::arch::aarch64::*;
 
 use super::asm::{prefetch, widen_f16};
 use super::codes::QUAD;
-use crate::device::cpu::matmul::kernels::{AHEAD, FloatTile, Out};
+use crate::device::cpu::matmul::kernels::{FloatTile, Out};
 use crate::device::cpu::matmul::layout::PANEL;
 use crate::types::Dtype;
 
@@ -57,10 +57,11 @@ unsafe fn rows<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
     // SAFETY: the tile's slices hold `k` steps (the caller's promise).
     unsafe {
         let mut sums = [[vdupq_n_f32(0.0); 4]; M];
+        prefetch(tile.soon.as_ptr(), tile.soon.len());
+        let (mut asked, further, lines) = tile.asks(UNROLL);
         for _ in 0..tile.k / UNROLL {
-            if tile.ahead {
-                prefetch(w.wrapping_add(AHEAD), UNROLL * bytes);
-            }
+            prefetch(asked, 64 * lines);
+            asked = asked.wrapping_add(further);
             for k in 0..UNROLL {
                 step::<M, W>(&mut sums, w.add(k * bytes), a.add(k), tile.lda);
             }
@@ -144,10 +145,7 @@ pub unsafe fn add_to(out: &Out, r: usize, sums: Sixteen) {
 /// As [`super::super::kernels::Kernels`] says.
 pub unsafe fn widen(dtype: Dtype, numbers: &[u8], out: &mut [f32]) {
     assert!(numbers.len() >= 2 * out.len());
-    // The piece after this one: it arrives while this one is multiplied.
-    let ahead = numbers.as_ptr().wrapping_add(2 * out.len());
     for (i, out) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-        prefetch(ahead.wrapping_add(2 * PANEL * i), 2 * PANEL);
         // SAFETY: 16 numbers are there (just checked).
         unsafe {
             let at = numbers.as_ptr().add(2 * PANEL * i);
