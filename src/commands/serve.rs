@@ -137,6 +137,7 @@ impl Run for Serve {
     const ALIASES: &'static [&'static str] = &["launch-server"];
 
     fn run(self) -> Result<()> {
+        machine::share_memory();
         let flags = self.model()?;
         let options = self.options(&flags.model_path)?;
         let mut engine = load::engine_options(&flags);
@@ -227,14 +228,12 @@ impl Serve {
     }
 
     fn profiler(&self) -> Result<Option<Profiler>> {
-        if self.disable_profiler {
+        if self.disable_profiler || !COMPILED_IN {
+            let why = if COMPILED_IN { "with --disable-profiler" } else { "in this build" };
             return match self.slow_step_ms {
-                Some(_) => Err(Error::usage("--slow-step-ms: not with --disable-profiler")),
+                Some(_) => Err(Error::usage(format!("--slow-step-ms: not {why}"))),
                 None => Ok(None),
             };
-        }
-        if !COMPILED_IN {
-            return Ok(None);
         }
         let more = self.profile_root.iter().map(PathBuf::from);
         let options = profiler::Options {
