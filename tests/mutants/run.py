@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = ROOT / "target/mutants"
 FILES = {
     "scheduler": ["admit", "commit", "core", "limits", "plan", "sequence", "step"],
-    "kv": ["cache", "tree"],
+    "kv": ["cache", "children", "tree"],
     "http": ["chunked", "connection", "framing", "head", "scan", "target"],
 }
 SWAPS = [(" < ", " <= "), (" <= ", " < "), (" > ", " >= "), (" >= ", " > "), (" == ", " != "),
@@ -30,6 +30,7 @@ SWAPS = [(" < ", " <= "), (" <= ", " < "), (" > ", " >= "), (" >= ", " > "), (" 
          ("saturating_sub(", "saturating_add("), ("true", "false"), ("false", "true"),
          ("if !", "if "), (".any(", ".all("), (".all(", ".any("), ("break;", ""), ("return;", "")]
 STATEMENT = re.compile(r"^\s+(self\.[\w.\[\]]+ [+-]?= |self\.[\w.]+\(|step\.[\w.]+\().*;$")
+PLANTED = re.compile(r"^\s+if (?!.*![\w.]*planted).*planted.*\{$")
 SKIPPED = re.compile(r"^\s*(//|#|use |pub use )|planted|Bug::|audit|Error::|Refusal::|debug_assert")
 
 
@@ -39,13 +40,19 @@ def mutants(area):
         path = pathlib.Path("src") / area / f"{name}.rs"
         lines = (ROOT / path).read_text().splitlines()
         end = next((i for i, l in enumerate(lines) if l == "#[cfg(test)]"), len(lines))
-        inside = False
+        inside, planted = False, ""
         for i, line in enumerate(lines[:end]):
             # The recount and what only messages show.
             inside = inside or "fn audit" in line
             if inside:
                 inside = line not in ("    }", "}")
                 continue
+            # Planted mistakes: the line, or the block that it begins.
+            if planted and line != planted:
+                continue
+            planted = ""
+            if PLANTED.search(line):
+                planted = " " * (len(line) - len(line.lstrip())) + "}"
             if SKIPPED.search(line):
                 continue
             for old, new in SWAPS:
