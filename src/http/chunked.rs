@@ -191,5 +191,8 @@ mod tests {
         assert_eq!(all(b"41\r\n"), Err(413));
         assert_eq!(all(format!("1;{}\r\n", "a".repeat(256)).as_bytes()), Err(400));
         assert!(all(format!("1;{}\r\n", "a".repeat(255)).as_bytes()).is_ok());
+        // The limit is that of one chunk.
+        let chunk = format!("1;{}\r\nx\r\n", "a".repeat(255));
+        assert!(all(format!("{chunk}{chunk}0\r\n\r\n").as_bytes()).is_ok_and(|all| all.1));
     }
 }

@@ -109,3 +109,28 @@ impl Scan {
 fn bad(what: &str) -> Refused {
     Refused::bad(format!("the request head has {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The status that a section is refused with, or whether it ended.
+    fn scanned(mut scan: Scan, text: &str) -> Result<bool, u16> {
+        let mut ended = false;
+        for byte in text.bytes() {
+            ended = scan.push(byte).map_err(|e| e.status)? == Scanned::End;
+        }
+        Ok(ended)
+    }
+
+    #[test]
+    fn as_many_fields_as_the_limit_says_and_no_more() {
+        let most = Limits::default().fields;
+        let head = |n: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(n));
+        let trailers = |n: usize| format!("{}\r\n", "a: b\r\n".repeat(n));
+        assert_eq!(scanned(Scan::head(Limits::default()), &head(most)), Ok(true));
+        assert_eq!(scanned(Scan::head(Limits::default()), &head(most + 1)), Err(431));
+        assert_eq!(scanned(Scan::trailers(), &trailers(limits::TRAILER_FIELDS)), Ok(true));
+        assert_eq!(scanned(Scan::trailers(), &trailers(limits::TRAILER_FIELDS + 1)), Err(431));
+    }
+}

@@ -22,6 +22,8 @@ fn run(s: &mut Scheduler) -> (Vec<Vec<(u64, usize)>>, Vec<Event>) {
     let (mut step, mut steps, mut events) = (Step::default(), Vec::new(), Vec::new());
     while s.plan(&mut step) {
         steps.push(step.sequences.iter().map(|q| (q.id, q.len)).collect());
+        let pages: usize = step.sequences.iter().map(|q| q.pages_len).sum();
+        assert_eq!(step.pages.len(), pages, "nothing is left of the step before");
         s.commit(step.number, &outputs(&step), &mut events).expect("commit");
         s.audit().expect("audit");
     }
@@ -56,6 +58,18 @@ fn a_prompt_beside_decodes_comes_in_smaller_chunks() {
     let (steps, _) = run(&mut s);
     let mixed = vec![(1, 1), (2, 3)];
     assert_eq!(steps, [vec![(1, 3), (2, 5)], mixed.clone(), mixed, vec![(2, 3)]]);
+}
+
+#[test]
+fn the_longest_cached_prefix_goes_first_if_asked_for() {
+    for (policy, first) in [(Policy::Fcfs, vec![(2, 8)]), (Policy::Lpm, vec![(3, 4), (2, 4)])] {
+        let mut s = Scheduler::new(Limits { policy, ..limits() }).expect("limits");
+        s.submit(&request(1, 8, 1)).expect("fits");
+        run(&mut s);
+        s.submit(&Request { prompt: (100..108).collect(), ..request(2, 0, 1) }).expect("fits");
+        s.submit(&request(3, 12, 1)).expect("fits");
+        assert_eq!(run(&mut s).0[0], first, "{policy:?}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ Wants `cargo test --no-run` to have been run, for the libraries that HTTP needs.
 """
 
 import argparse
+import itertools
 import os
 import pathlib
 import random
@@ -72,16 +73,26 @@ def run(command, limit):
         return None
 
 
-ENV = {"SIM_SEEDS": "300", "PACER_MUTATIONS": "2000"}
+ENV = {"SIM_SEEDS": "300", "PACER_MUTATIONS": "2000", "CARGO_MANIFEST_DIR": str(ROOT)}
 RUSTC = ["rustc", "--edition", "2024", "-A", "warnings", "-C", "opt-level=1",
          "-C", "debug-assertions=on", "-C", "codegen-units=16"]
 
 
 def libraries():
+    """Flags for the libraries that HTTP needs. Builds of several sets of features lie side by side: those
+    are taken that fit each other."""
     deps = ROOT / "target/debug/deps"
-    newest = lambda name: max(deps.glob(f"lib{name}-*.rlib"), key=lambda p: p.stat().st_mtime)
-    found = [["--extern", f"{n}={newest(n)}"] for n in ("httparse", "serde", "serde_json")]
-    return ["-L", f"dependency={deps}"] + sum(found, [])
+    newest = lambda name: sorted(deps.glob(f"lib{name}-*.rlib"), key=lambda p: -p.stat().st_mtime)
+    names = ("httparse", "serde", "serde_json")
+    (WORK / "fits.rs").write_text(
+        "pub fn fits<'a>(d: &'a mut serde_json::Deserializer<serde_json::de::SliceRead<'a>>)\n"
+        "-> impl serde::Deserializer<'a> { d }\npub use httparse::Status;\n")
+    for found in itertools.product(*map(newest, names)):
+        flags = ["-L", f"dependency={deps}"]
+        flags += sum((["--extern", f"{n}={f}"] for n, f in zip(names, found)), [])
+        if run([*RUSTC, *flags, "--crate-type", "rlib", "-o", "fits.rlib", "fits.rs"], 60):
+            return flags
+    sys.exit(f"no libraries of {', '.join(names)} in {deps}: run cargo test --no-run")
 
 
 def caught(area):

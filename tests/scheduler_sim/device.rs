@@ -118,6 +118,9 @@ impl Device {
             if copies.iter().any(|other| other.to == copy.from) {
                 return Err(format!("page {} is copied to and from in one step", copy.from));
             }
+            if copy.tokens == 0 {
+                return Err(format!("nothing of page {} is copied", copy.from));
+            }
             let size = self.page_size;
             let (from, to) = (copy.from as usize * size, copy.to as usize * size);
             self.slots.copy_within(from..from + copy.tokens, to);
