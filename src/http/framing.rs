@@ -53,3 +53,19 @@ fn digits(value: &str) -> Result<u64, Refused> {
     let number = if plain { value.parse().ok() } else { None };
     number.ok_or_else(|| Refused::bad("Content-Length must be 1 to 19 digits"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_comes_as_it_is() {
+        let with = |value: &str| {
+            let fields = [("content-length", "3"), ("content-encoding", value)];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            framing(&fields, 1).map_err(|e| e.status)
+        };
+        assert_eq!(with("Identity"), Ok(Framing::Length(3)));
+        assert_eq!(with("gzip"), Err(400));
+    }
+}

@@ -170,3 +170,38 @@ pub fn check_trailers(bytes: &[u8]) -> Result<(), Refused> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(name: &str, values: &[&str]) -> Vec<(String, String)> {
+        values.iter().map(|value| (name.to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn who_keeps_a_connection() {
+        for (values, old, new) in [
+            (&[][..], false, true),
+            (&["close"], false, false),
+            (&["x, Close"], false, false),
+            (&["keep-alive", "CLOSE"], false, false),
+            (&["Keep-Alive"], true, true),
+            (&["upgrade"], false, true),
+        ] {
+            let fields = fields("connection", values);
+            assert_eq!((keep_alive(&fields, 0), keep_alive(&fields, 1)), (old, new), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_100_continue() {
+        let expects = |values: &[&str], minor| {
+            expects_continue(&fields("expect", values), minor).map_err(|e| e.status)
+        };
+        assert_eq!(expects(&[], 1), Ok(false));
+        assert_eq!(expects(&["100-Continue"], 1), Ok(true));
+        assert_eq!(expects(&["100-continue"], 0), Ok(false), "HTTP/1.0 knows no 100");
+        assert_eq!(expects(&["200-ok"], 1), Err(417));
+    }
+}

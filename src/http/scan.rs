@@ -133,4 +133,11 @@ mod tests {
         assert_eq!(scanned(Scan::trailers(), &trailers(limits::TRAILER_FIELDS)), Ok(true));
         assert_eq!(scanned(Scan::trailers(), &trailers(limits::TRAILER_FIELDS + 1)), Err(431));
     }
+
+    #[test]
+    fn one_empty_line_before_a_request_is_passed_over() {
+        let get = "GET / HTTP/1.1\r\n\r\n";
+        assert_eq!(scanned(Scan::head(Limits::default()), &format!("\r\n{get}")), Ok(true));
+        assert_eq!(scanned(Scan::head(Limits::default()), &format!("\r\n\r\n{get}")), Err(400));
+    }
 }
