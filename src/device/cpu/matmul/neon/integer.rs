@@ -176,6 +176,10 @@ unsafe fn rows<A: Width, D: Products, const M: usize, W: Weights>(
                 let stride = layout::block_stride(W::DTYPE);
                 prefetch(tile.ahead.wrapping_add(block * stride), stride);
             }
+            for r in M..if tile.next_rows { 2 * M } else { M } {
+                let next = tile.a.q.as_ptr().wrapping_add(r * INT_CHUNK + block * BLOCK);
+                prefetch(next.cast(), 1);
+            }
             for quad in 0..QUADS {
                 add_quad::<A, D, M, W>(&mut sums, weights, block, quad, &tile.a);
             }
