@@ -137,7 +137,7 @@ impl Run for Serve {
     const ALIASES: &'static [&'static str] = &["launch-server"];
 
     fn run(self) -> Result<()> {
-        machine::share_memory();
+        machine::use_one_arena();
         let flags = self.model()?;
         let options = self.options(&flags.model_path)?;
         let mut engine = load::engine_options(&flags);

@@ -220,7 +220,7 @@ pub fn give_back_memory() {
 
 /// Has all threads allocate from one arena; see mallopt(3). By default each thread gets its own,
 /// whose free pieces no other can use: memory then creeps upwards for hours. Before threads start.
-pub fn share_memory() {
+pub fn use_one_arena() {
     // SAFETY: the call has no precondition; a refusal changes nothing.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     unsafe {

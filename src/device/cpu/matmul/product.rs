@@ -243,8 +243,8 @@ impl Slab<'_> {
     /// Multiplies one chunk of a panel, as floats, with every row of the slab.
     fn float_chunk(&self, piece: &Piece, out: &Out, buffers: &mut Buffers) {
         let kernels = self.scratch.kernels;
-        let k = piece.bytes.len() / layout::unit_bytes(piece.dtype) * layout::unit_len(piece.dtype);
-        let (weights, dtype) = bring_in(kernels, piece, k, self.m, buffers);
+        let k = piece.columns();
+        let (weights, dtype) = bring_in(kernels, piece, self.m, buffers);
         let (a, lda) = if self.packed {
             (self.scratch.float_rows(piece.index, self.m), FLOAT_CHUNK)
         } else {
@@ -280,9 +280,10 @@ impl Slab<'_> {
         } else {
             // SAFETY: this CPU's kernels; a piece is at most INT_CHUNK columns of whole units.
             unsafe { (kernels.expand)(dtype, bytes, &mut buffers.codes) };
-            (Source::Unpacked(&buffers.codes), next.as_ptr())
+            let next = if next.is_empty() { std::ptr::null() } else { next.as_ptr() };
+            (Source::Unpacked(&buffers.codes), next)
         };
-        let blocks = bytes.len() / layout::unit_bytes(dtype) * layout::unit_len(dtype) / BLOCK;
+        let blocks = piece.columns() / BLOCK;
         for (first, rows) in tiles(self.m, INT_ROWS) {
             let (a, out) = (self.scratch.rows(index, self.m, first), rows_from(out, first));
             let next_rows = self.m > FEW_ROWS;
@@ -311,15 +312,20 @@ struct Piece<'a> {
     next: &'a [u8],
 }
 
+impl Piece<'_> {
+    fn columns(&self) -> usize {
+        self.bytes.len() / layout::unit_bytes(self.dtype) * layout::unit_len(self.dtype)
+    }
+}
+
 /// A panel's chunk as numbers that the float tile takes: as it is, or unpacked to f32.
 fn bring_in<'a>(
     kernels: &Kernels,
     piece: &Piece<'a>,
-    k: usize,
     m: usize,
     buffers: &'a mut Buffers,
 ) -> (&'a [u8], Dtype) {
-    let (dtype, piece) = (piece.dtype, piece.bytes);
+    let (dtype, piece, k) = (piece.dtype, piece.bytes, piece.columns());
     let weights = &mut buffers.weights[..k * PANEL];
     if dtype.is_quantised() {
         // SAFETY: this CPU's kernels; a piece is at most FLOAT_CHUNK columns of whole units.
