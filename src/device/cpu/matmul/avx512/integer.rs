@@ -51,6 +51,10 @@ impl<A: Vnni<N>, const N: usize> Engine<A, N> for Panel {
             if !tile.ahead.is_null() {
                 prefetch(tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE)), W::DTYPE);
             }
+            for r in M..if tile.next_rows { 2 * M } else { M } {
+                let next = tile.a.q.as_ptr().wrapping_add(r * INT_CHUNK + block * BLOCK);
+                _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            }
             // SAFETY: weights and rows hold the block (the caller's promise).
             unsafe {
                 let mut dots = dots::<A, N, M, W>(weights, block, tile.a.q);
