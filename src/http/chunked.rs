@@ -154,6 +154,7 @@ mod tests {
     fn good_bodies() {
         assert_eq!(all(b"3\r\nabc\r\n0\r\n\r\nX"), Ok((13, true, b"abc".to_vec())));
         assert_eq!(all(b"1;a=b;c\r\nx\r\n00\r\nT: v\r\n\r\n"), Ok((24, true, b"x".to_vec())));
+        assert_eq!(all(b"1;c;a=b\r\nx\r\n0\r\n\r\n"), Ok((17, true, b"x".to_vec())));
         assert_eq!(all(b"A\r\n01234"), Ok((8, false, b"01234".to_vec())));
     }
 
@@ -172,6 +173,8 @@ mod tests {
             "1;=a\r\n",
             "1; a\r\n",
             "1;a=\r\n",
+            "1;a;\r\n",
+            "1;a=b=c\r\n",
             "1;a=\"b\"\r\n",
             "1\r\nxy",
             "1\r\nx\nx",
@@ -191,6 +194,13 @@ mod tests {
         assert_eq!(all(b"41\r\n"), Err(413));
         assert_eq!(all(format!("1;{}\r\n", "a".repeat(256)).as_bytes()), Err(400));
         assert!(all(format!("1;{}\r\n", "a".repeat(255)).as_bytes()).is_ok());
+        let sizes = |a: usize, b: usize| {
+            let (x, y) = ("x".repeat(a), "y".repeat(b));
+            all(format!("{a:x}\r\n{x}\r\n{b:x}\r\n{y}\r\n0\r\n\r\n").as_bytes())
+                .map(|all| all.2.len())
+        };
+        assert_eq!(sizes(40, 24), Ok(64), "as much as is allowed");
+        assert_eq!(sizes(40, 25), Err(413));
         // The limit is that of one chunk.
         let chunk = format!("1;{}\r\nx\r\n", "a".repeat(255));
         assert!(all(format!("{chunk}{chunk}0\r\n\r\n").as_bytes()).is_ok_and(|all| all.1));

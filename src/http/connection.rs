@@ -219,3 +219,65 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const LIMITS: Limits = Limits { line: 64, head: 128, fields: 4, body: 8, ahead: 10 };
+
+    #[test]
+    fn reads_ahead_of_an_answer_up_to_the_limit() {
+        let mut c = Connection::new(LIMITS);
+        assert!(c.wants_input());
+        c.receive(&[GET, b"123456789"].concat());
+        assert!(matches!(c.poll(), Some(Event::Head(_))));
+        assert!(c.wants_input(), "9 of 10 bytes wait behind the head");
+        c.receive(b"0");
+        assert!(!c.wants_input());
+        c.close();
+        assert!(!c.wants_input());
+    }
+
+    #[test]
+    fn what_it_waits_for() {
+        let mut c = Connection::new(LIMITS);
+        assert_eq!(c.waiting(), Waiting::Idle);
+        c.receive(b"\r\n");
+        assert_eq!((c.poll(), c.waiting()), (None, Waiting::Idle), "an empty line begins nothing");
+        c.receive(b"G");
+        assert_eq!((c.poll(), c.waiting()), (None, Waiting::Head));
+        c.receive(b"ET / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n1234");
+        let head = c.poll();
+        assert!(matches!(&head, Some(Event::Head(h)) if h.field("content-length") == Some("8")));
+        assert_eq!(c.waiting(), Waiting::Answer);
+        c.accept();
+        assert_eq!((c.poll(), c.waiting(), c.body_bytes()), (None, Waiting::Body, 4));
+        c.close();
+        assert_eq!((c.waiting(), c.body_bytes()), (Waiting::Closed, 0));
+        assert_eq!((c.input.capacity(), c.poll()), (0, None), "nothing is kept for the dead");
+    }
+
+    #[test]
+    fn requests_far_behind_each_other_come_in_order_and_memory_goes_back() {
+        let mut c = Connection::new(Limits::default());
+        let count = 2000;
+        let all: String =
+            (0..count).map(|n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n")).collect();
+        // The last one is not whole, so the input is never empty.
+        c.receive(&all.as_bytes()[..all.len() - 1]);
+        for n in 0..count - 1 {
+            let Some(Event::Head(head)) = c.poll() else { panic!("request {n} is missing") };
+            assert_eq!(head.path, format!("/{n}"));
+            c.accept();
+            assert_eq!(c.poll(), Some(Event::Body(Vec::new())));
+            c.answered();
+        }
+        assert_eq!((c.poll(), c.waiting()), (None, Waiting::Head));
+        assert!(c.input.len() < 17 << 10, "{} bytes are kept", c.input.len());
+        c.receive(b"\n");
+        assert!(matches!(c.poll(), Some(Event::Head(_))));
+        assert_eq!(c.input.capacity(), 0);
+    }
+}

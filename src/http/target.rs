@@ -110,7 +110,21 @@ mod tests {
         assert_eq!(path("/a%20b?x=1"), Some("/a%20b".into()));
         assert_eq!(path("http://h:1/x"), Some("/x".into()));
         assert_eq!(path("HTTP://h"), Some("/".into()));
-        for bad in ["", "*", "a", "/a#b", "/\\", "/%zz", "/%2", "/é", "/<", "https://h/", "h:1"] {
+        for bad in [
+            "",
+            "*",
+            "a",
+            "/a#b",
+            "/\\",
+            "/%zz",
+            "/%2g",
+            "/%g2",
+            "/%2",
+            "/é",
+            "/<",
+            "https://h/",
+            "h:1",
+        ] {
             assert_eq!(path(bad), None, "{bad}");
         }
         assert_eq!(parse("OPTIONS", "*").map(|t| t.path), Ok("*".into()));
@@ -121,7 +135,10 @@ mod tests {
         for good in ["a", "a:80", "127.0.0.1:30000", "[::1]", "[::1]:80", "a-b.c"] {
             assert!(is_host(good), "{good}");
         }
-        for bad in ["", ":80", "a b", "a:x", "a/b", "a@b", "[::1", "[]", "a:123456", "a,b c"] {
+        for bad in [
+            "", ":80", "a b", "a:x", "a/b", "a@b", "[::1", "[]", "a:123456", "a,b c", "a:8x",
+            "[::g]",
+        ] {
             assert!(!is_host(bad), "{bad}");
         }
     }
@@ -131,6 +148,7 @@ mod tests {
         assert_eq!(parameter("timeout=3&x=a%2Fb+c", "x"), Some("a/b c".into()));
         assert_eq!(parameter("timeout=3", "time"), None);
         assert_eq!(decode("%00"), None);
+        assert_eq!(decode("a%00b"), None);
         assert_eq!(decode("%ff"), None);
     }
 }

@@ -399,6 +399,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_let_go_first_is_evicted_first() {
+        let mut c = cache(2);
+        let pages: Vec<_> = (0..2).map(|_| c.allocate().expect("page")).collect();
+        c.publish(0, None, &[1, 1], pages[0], 0);
+        c.publish(0, None, &[2, 2], pages[1], 0);
+        c.release(pages[1], 0);
+        c.release(pages[0], 0);
+        assert_eq!([c.allocate(), c.allocate()], [Some(pages[1]), Some(pages[0])]);
+    }
+
+    #[test]
+    #[should_panic(expected = "page_size > 0")]
+    fn a_page_holds_something() {
+        PageCache::new(1, 0, true, Planted::default());
+    }
+
+    #[test]
     fn publishing_what_is_known_moves_the_hold() {
         let mut c = cache(2);
         let (a, b) = (c.allocate().expect("a"), c.allocate().expect("b"));

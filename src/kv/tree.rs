@@ -191,4 +191,15 @@ mod tests {
         assert_eq!(find(&t, 0, &[4, 4]), [0; 0]);
         assert_eq!(find(&t, 0, &[6, 6]), [2]);
     }
+
+    #[test]
+    fn a_tenant_that_has_nothing_left_takes_no_room() {
+        let mut t = tree();
+        for salt in 0..100 {
+            t.insert(salt, None, &[1, 2], 0);
+            assert!(!t.is_empty());
+            t.remove(0);
+        }
+        assert!(t.is_empty() && t.roots.is_empty());
+    }
 }

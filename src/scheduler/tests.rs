@@ -24,6 +24,9 @@ fn run(s: &mut Scheduler) -> (Vec<Vec<(u64, usize)>>, Vec<Event>) {
         steps.push(step.sequences.iter().map(|q| (q.id, q.len)).collect());
         let pages: usize = step.sequences.iter().map(|q| q.pages_len).sum();
         assert_eq!(step.pages.len(), pages, "nothing is left of the step before");
+        let rows: usize = step.sequences.iter().map(|q| q.len).sum();
+        let logits: usize = step.sequences.iter().map(|q| q.logits).sum();
+        assert_eq!((step.tokens.len(), step.logit_rows.len()), (rows, logits));
         s.commit(step.number, &outputs(&step), &mut events).expect("commit");
         s.audit().expect("audit");
     }
@@ -47,6 +50,7 @@ fn decode_goes_on_while_a_long_prompt_is_prefilled_in_chunks() {
     assert_eq!(tokens(&events, 2, 0), [12]);
     let end = events.last().and_then(|e| e.end).expect("request 1 ends last");
     assert_eq!((end.reason, end.prompt_tokens, end.output_tokens), (Finish::Length, 3, 4));
+    assert_eq!(s.metrics().prefill_tokens_total, 3 + 12);
 }
 
 #[test]
@@ -114,7 +118,8 @@ fn parallel_samples_share_the_prompt() {
     let first: Vec<_> = step.sequences.iter().map(|q| step.table(q)[0]).collect();
     assert!(first.iter().all(|&page| page == first[0]));
     s.commit(step.number, &outputs(&step), &mut Vec::new()).expect("commit");
-    run(&mut s);
+    assert!(s.plan(&mut step) || s.idle());
+    assert!(step.copies.is_empty(), "each is copied once");
 }
 
 #[test]
@@ -161,7 +166,87 @@ fn results_of_the_wrong_step_are_refused() {
     assert!(s.commit(step.number + 1, &outputs(&step), &mut Vec::new()).is_err());
     assert!(s.commit(step.number, &[], &mut Vec::new()).is_err());
     let mut events = Vec::new();
+    assert!(s.fail(step.number + 1, true, &mut events).is_err() && events.is_empty());
+    assert_eq!(s.in_flight(), 1);
     s.fail(step.number, true, &mut events).expect("fail");
     assert_eq!(events[0].end.map(|e| e.reason), Some(Finish::Failed));
     assert!(s.idle());
+}
+
+#[test]
+fn a_newcomer_leaves_pages_for_the_running_to_grow_into() {
+    let wide = Limits { step_tokens: 100, ..limits() };
+    // Of 15 pages that are free, two are kept: one for each that will run.
+    for (prompt, rows) in [(52, vec![(1, 1), (2, 52)]), (53, vec![(1, 1)])] {
+        let mut s = Scheduler::new(wide.clone()).expect("limits");
+        let (mut step, mut events) = (Step::default(), Vec::new());
+        s.submit(&request(1, 3, 2)).expect("fits");
+        assert!(s.plan(&mut step));
+        s.commit(step.number, &outputs(&step), &mut events).expect("commit");
+        s.submit(&request(2, prompt, 1)).expect("fits");
+        assert_eq!(run(&mut s).0[0], rows);
+    }
+    // Who runs alone may have them all, and so may a static batch.
+    let mut s = Scheduler::new(wide.clone()).expect("limits");
+    s.submit(&request(1, 64, 1)).expect("fits");
+    assert_eq!(run(&mut s).0, [[(1, 64)]]);
+    let batch = Limits { policy: Policy::Static, prefix_cache: false, ..wide };
+    let mut s = Scheduler::new(batch).expect("limits");
+    s.submit(&request(1, 32, 1)).expect("fits");
+    s.submit(&request(2, 32, 1)).expect("fits");
+    assert_eq!(run(&mut s).0, [[(1, 32), (2, 32)]]);
+}
+
+#[test]
+fn who_is_preempted_by_its_own_growth_holds_up_nobody() {
+    let few = Limits { pages: 5, step_tokens: 10, prefix_cache: false, ..limits() };
+    let mut s = Scheduler::new(Limits { max_preemptions: 1, preempt_every: 3, ..few }).expect("ok");
+    s.submit(&request(1, 5, 8)).expect("fits");
+    s.submit(&request(2, 5, 8)).expect("fits");
+    let (steps, events) = run(&mut s);
+    // Step 3 preempts request 2, which then gets all the pages it will need. Request 1 finds none
+    // in step 5 and may not take those.
+    let begin = [vec![(1, 5), (2, 5)], vec![(1, 1), (2, 1)], vec![(1, 1)], vec![(1, 1), (2, 7)]];
+    assert_eq!(steps[..4], begin);
+    assert_eq!(steps[4..9], [[(2, 1)]; 5]);
+    assert_eq!(steps[9..], [[(1, 9)], [(1, 1)], [(1, 1)], [(1, 1)]]);
+    assert!(events.iter().filter_map(|e| e.end).all(|end| end.preemptions == 1));
+}
+
+#[test]
+fn cached_tokens_are_those_of_the_first_run() {
+    let mut s = Scheduler::new(Limits { preempt_every: 4, ..limits() }).expect("limits");
+    s.submit(&request(1, 8, 1)).expect("fits");
+    run(&mut s);
+    s.submit(&request(2, 8, 4)).expect("fits");
+    s.submit(&Request { prompt: (100..108).collect(), ..request(3, 0, 4) }).expect("fits");
+    let (_, events) = run(&mut s);
+    let mut ends: Vec<_> = events.iter().filter_map(|e| Some((e.id, e.end?))).collect();
+    ends.sort_by_key(|&(id, _)| id);
+    let ends: Vec<_> = ends.iter().map(|(_, e)| (e.cached_tokens, e.preemptions)).collect();
+    assert_eq!(ends, [(4, 0), (0, 1)], "what a preempted one finds again was not cached before");
+}
+
+#[test]
+fn lists_and_slots_are_used_again() {
+    let mut s = Scheduler::new(limits()).expect("limits");
+    for id in 0..5 {
+        s.submit(&request(id, 3, 2)).expect("fits");
+        assert_eq!(s.sequences.find(id, 0), Some(0));
+        let mut step = Step::default();
+        assert!(s.plan(&mut step) && s.spare.is_empty());
+        s.commit(step.number, &outputs(&step), &mut Vec::new()).expect("commit");
+        assert_eq!(s.spare.len(), 1);
+        run(&mut s);
+        assert_eq!(s.spare.len(), 1);
+    }
+    s.submit(&request(9, 3, 3)).expect("fits");
+    let (mut first, mut second) = (Step::default(), Step::default());
+    assert!(s.plan(&mut first) && s.plan(&mut second));
+    s.fail(first.number, false, &mut Vec::new()).expect("fail");
+    assert_eq!(s.spare.len(), 1);
+    s.submit(&request(9, 3, 3)).expect("fits");
+    assert!(s.plan(&mut first) && s.in_flight() == 2 && s.spare.is_empty());
+    s.fail(second.number, true, &mut Vec::new()).expect("fail");
+    assert_eq!((s.spare.len(), s.in_flight()), (2, 0));
 }

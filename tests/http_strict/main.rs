@@ -3,6 +3,7 @@
 //! accepted case it is the next request, after a refused one nobody may hear of it.
 
 mod cases;
+mod exact;
 #[path = "../serve/harness.rs"]
 #[allow(dead_code)]
 mod harness;

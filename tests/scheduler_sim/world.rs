@@ -62,6 +62,8 @@ pub struct World<'a> {
     pub outcome: Outcome,
     pub tick: u64,
     pub lost: bool,
+    /// Buffers of steps that have landed, to be used again, as the engine does.
+    spare: Vec<Step>,
     accepted: u64,
     trace: bool,
 }
@@ -83,6 +85,7 @@ pub fn play(scenario: &Scenario, bug: Option<Bug>, trace: bool) -> Result<Outcom
         outcome: Outcome::default(),
         tick: 0,
         lost: false,
+        spare: Vec::new(),
         accepted: 0,
         trace,
     };
@@ -204,8 +207,9 @@ impl World<'_> {
         if self.flying.len() >= self.scenario.depth {
             return Ok(true);
         }
-        let mut step = Step::default();
+        let mut step = self.spare.pop().unwrap_or_default();
         if !self.scheduler.plan(&mut step) {
+            self.spare.push(step);
             self.observe();
             return Ok(false);
         }
@@ -336,6 +340,7 @@ impl World<'_> {
         if heard != told {
             return Err(format!("sampled for live choices {told:?}, told {heard:?}"));
         }
+        self.spare.push(launched.step);
         self.hear(&events, |reason| matches!(reason, Finish::Stop | Finish::Length))
     }
 
