@@ -22,8 +22,9 @@ def build(work):
         return tools
     source.mkdir(parents=True, exist_ok=True)
     if not list(source.glob("*/vendor/llama.cpp")):
+        # Only this one as source: what pip needs to look at it (CMake) would take half an hour.
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary",
-               ":all:", "--dest", str(source), PACKAGE]
+               PACKAGE.split("==")[0], "--dest", str(source), PACKAGE]
         subprocess.run(pip, check=True)
         with tarfile.open(next(source.glob("*.tar.gz"))) as package:
             package.extractall(source, filter="data")

@@ -237,7 +237,7 @@ mod tests {
         c.receive(b"0");
         assert!(!c.wants_input());
         c.close();
-        assert!(!c.wants_input());
+        assert_eq!((c.wants_input(), c.input.capacity()), (false, 0));
     }
 
     #[test]

@@ -2,29 +2,32 @@
 
 use super::Lanes;
 
-/// Coefficients 1/7!, 1/6!, … 1/0! of the exponential series; on |r| ≤ ln2 / 2 what is left out
-/// is below 1e-8 of the result.
-const EXP: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1., 1.];
+/// `(e^r - 1 - r) / r²` for |r| ≤ ln2 / 2, lowest power first: fitted so that the largest relative
+/// error of `e^r` is least, 3.1e-9.
+const EXP: [f32; 5] = [0.499_999_93, 0.166_665_2, 0.041_668_39, 8.368_745e-3, 1.381_454e-3];
 /// `ln 2` in two parts; the first has few bits, so that its product with an integer is exact.
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
-/// Below this the result is less than the least normal number and becomes 0.
-const EXP_LOWEST: f32 = -87.336_54;
+/// From here down `2^n` has an exponent of 0, and is 0.
+const EXP_LOWEST: f32 = -88.03;
 /// Above this the result stays `e^88.37`, which is finite.
 const EXP_HIGHEST: f32 = 88.37;
 
-/// `e^x` within 2 ulp; 0 below -87.34 (also for -∞), at most 2.4e38, NaN for NaN.
+/// `e^x` within 2 ulp; 0 below -87.69 (also for -∞), at most 2.4e38, NaN for NaN.
+///
+/// The series is a tree, not a chain (Estrin, 1960): a processor that holds few waiting
+/// instructions has the more vectors under way, the sooner each is done.
 #[inline(always)]
 pub fn exp<S: Lanes>(x: S) -> S {
-    let lowest = S::splat(EXP_LOWEST);
-    let inside = S::splat(EXP_HIGHEST).min(lowest.max(x));
+    let inside = S::splat(EXP_HIGHEST).min(S::splat(EXP_LOWEST).max(x));
     let n = inside.mul(S::splat(std::f32::consts::LOG2_E)).round();
     let r = n.fma(S::splat(-LN2_LOW), n.fma(S::splat(-LN2_HIGH), inside));
-    let mut series = S::splat(EXP[0]);
-    for coefficient in &EXP[1..] {
-        series = series.fma(r, S::splat(*coefficient));
-    }
-    x.if_below(lowest, S::splat(0.0), series.mul(n.pow2()))
+    let square = r.mul(r);
+    let [a, b, c, d, e] = EXP.map(S::splat);
+    let low = b.fma(r, a);
+    let high = e.fma(square, d.fma(r, c));
+    let series = high.fma(square, low).fma(square, r);
+    series.add(S::splat(1.0)).mul(n.pow2())
 }
 
 /// `1 / (1 + e^-x)`.
