@@ -17,7 +17,6 @@ import datetime
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
@@ -218,9 +217,8 @@ def save(args, rows, refused, peer):
     kept = json.loads(json_file.read_text())["rows"] if json_file.exists() else []
     replaced = {(row["stage"], row["type"], row["case"]) for row in rows}
     kept = [row for row in kept if (row["stage"], row["type"], row["case"]) not in replaced]
-    cpu = [text.split(":")[1].strip() for text in open("/proc/cpuinfo") if "model name" in text]
     result = {"command": f"`{' '.join(['bench/peers/cpu.py', *sys.argv[1:]])}`",
-              "machine": f"{cpu[0] if cpu else platform.machine()}, {os.cpu_count()} cores",
+              "machine": f"{quiet.processor()}, {os.cpu_count()} cores",
               "peer": peer, "rows": sorted(kept + rows, key=order), "refused": refused}
     json_file.parent.mkdir(parents=True, exist_ok=True)
     json_file.write_text(json.dumps(result, indent=1) + "\n")

@@ -11,6 +11,7 @@ beside the figures.
 import math
 import os
 import pathlib
+import platform
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,19 @@ def own_seconds():
     """Processor time of this script and of its children that have ended."""
     t = os.times()
     return t.user + t.system + t.children_user + t.children_system
+
+
+def processor():
+    """The processor, with the numbers that tell generations apart behind one name."""
+    lines = (line.split(":", 1) for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+             if ":" in line)
+    about = {}
+    for name, value in lines:
+        about.setdefault(name.strip(), value.strip())
+    numbers = ", ".join(f"{word} {about[name]}" for word, name in
+                        [("family", "cpu family"), ("model", "model")] if name in about)
+    name = about.get("model name", platform.machine())
+    return f"{name} ({numbers})" if numbers else name
 
 
 def load():

@@ -10,7 +10,6 @@ import datetime
 import json
 import os
 import pathlib
-import re
 import signal
 import socket
 import statistics
@@ -19,6 +18,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+
+import quiet
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MODEL = "smollm2"
@@ -146,12 +147,11 @@ def main():
 
 
 def report(chosen, ours, theirs, rows):
-    cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     name = pathlib.Path(chosen.model).name
     bare = lambda command: " ".join([pathlib.Path(command[0]).name, *command[1:]]).replace(chosen.model, name)
     about = {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": f"{os.cpu_count()} x {cpu.group(1) if cpu else '?'}",
+        "machine": f"{os.cpu_count()} x {quiet.processor()}",
         "load_average": os.getloadavg()[0],
         "pacer": version(chosen.pacer),
         "llama_server": version(chosen.llama_server),

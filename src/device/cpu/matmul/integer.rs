@@ -23,18 +23,24 @@ pub const WIDE_MAX: f32 = 32767.0;
 pub const BYTE_MAX: f32 = 127.0;
 pub const FINE_MAX: f32 = 32639.0;
 
-/// Scale of a block of 32 activations, and `scale · Σ q` of the block and of its halves.
+/// Scale of a block of 32 activations, `scale · Σ q` of the block and of its halves, and what
+/// products with codes that are [`BIAS`] too large have too much, negative.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[repr(C)]
 pub struct RowScale {
     pub d: f32,
     pub sum: f32,
     pub halves: [f32; 2],
+    pub bias: i32,
 }
+
+/// What makes signed codes of 8 bits unsigned.
+pub const BIAS: i32 = 128;
 
 /// Quantised activations: rows of a chunk of columns.
 ///
-/// Products with codes, and a block's sums of them, are exact in 32 bits: 32 · 128 · 32767 < 2²⁷.
+/// Products with codes, and a block's sums of them, are exact in 32 bits: 32 · 128 · 32767 < 2²⁷,
+/// with [`BIAS`] twice that.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a, A> {
     /// Row r begins at `r · INT_CHUNK`. Bytes stand in column order, 16-bit numbers as
@@ -119,6 +125,7 @@ pub fn row_scale(d: f32, sums: [i32; 2]) -> RowScale {
         d,
         sum: d * (sums[0] + sums[1]) as f32,
         halves: [d * sums[0] as f32, d * sums[1] as f32],
+        bias: -BIAS * (sums[0] + sums[1]),
     }
 }
 

@@ -16,8 +16,10 @@ pub const FLOAT_CHUNK: usize = 288;
 pub const INT_CHUNK: usize = 768;
 /// Most rows of an integer tile: 4 × 16 sums fill 8 of 16 vector registers.
 pub const INT_ROWS: usize = 4;
-/// Bytes that weights are prefetched ahead.
-pub const AHEAD: usize = 4096;
+/// Bytes that weights are prefetched ahead: what a core reads in about 80 ns. Decoding SmolLM2-135M
+/// on a Zen 2 is 6 to 10 % faster in every type than with 4,096: so far ahead the requests only
+/// take room from those of the hardware's own prefetching.
+pub const AHEAD: usize = 1024;
 
 /// Where a tile's sums are added: `y[r · ldy + c]`, c < `cols` ≤ 16; to zero if it is `fresh`,
 /// whatever is there.

@@ -101,6 +101,23 @@ pub trait Weights {
         j: usize,
     ) -> Vectors<N>;
 
+    /// [`Weights::biased`] gives codes [`BIAS`](super::super::integer::BIAS) larger, and sooner.
+    const BIASED: bool = false;
+
+    /// As [`Weights::codes`], biased.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn biased<A: Width<N>, const N: usize>(
+        &self,
+        block: usize,
+        octet: usize,
+        j: usize,
+    ) -> Vectors<N> {
+        // SAFETY: passed on.
+        unsafe { self.codes::<A, N>(block, octet, j) }
+    }
+
     /// Where a block's codes lie one vector after another, as [`vector_at`] says.
     fn in_memory<A: Width<N>, const N: usize>(&self, _block: usize) -> Option<*const u8> {
         None
@@ -124,6 +141,14 @@ impl<const T: usize> Packed<T> {
     fn unit(&self, block: usize) -> *const u8 {
         self.units.wrapping_add(block / Self::BLOCKS * layout::unit_bytes(QUANTISED[T]))
     }
+
+    /// An octet of a block.
+    #[inline(always)]
+    fn octet(&self, block: usize, octet: usize) -> *const u8 {
+        let offset = layout::codes_offset(QUANTISED[T], block % Self::BLOCKS)
+            + octet * layout::octet_bytes(QUANTISED[T]);
+        self.unit(block).wrapping_add(offset)
+    }
 }
 
 impl<const T: usize> Weights for Packed<T> {
@@ -137,10 +162,22 @@ impl<const T: usize> Weights for Packed<T> {
         octet: usize,
         j: usize,
     ) -> Vectors<N> {
-        let offset = layout::codes_offset(Self::DTYPE, block % Self::BLOCKS)
-            + octet * layout::octet_bytes(Self::DTYPE);
         // SAFETY: the block is inside the units (the caller's promise).
-        unsafe { A::vectors::<T>(self.unit(block).add(offset), j) }
+        unsafe { A::vectors::<T>(self.octet(block, octet), j) }
+    }
+
+    const BIASED: bool = layout::code_bits(QUANTISED[T]) == 8;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn biased<A: Width<N>, const N: usize>(
+        &self,
+        block: usize,
+        octet: usize,
+        j: usize,
+    ) -> Vectors<N> {
+        // SAFETY: as above.
+        unsafe { A::biased::<T>(self.octet(block, octet), j) }
     }
 
     #[inline]
@@ -211,9 +248,10 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
             any |= bits;
         }
         for block in 0..tile.blocks {
-            if !tile.ahead.is_null() {
-                prefetch(tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE)), W::DTYPE);
-            }
+            let ahead = match tile.ahead.is_null() {
+                true => tile.ahead,
+                false => tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE)),
+            };
             for r in M..if tile.next_rows { 2 * M } else { M } {
                 let next = tile.a.q.as_ptr().wrapping_add(r * INT_CHUNK + block * BLOCK);
                 _mm_prefetch::<_MM_HINT_T0>(next.cast());
@@ -221,9 +259,21 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
             for first in (0..2).step_by(W::OCTETS) {
                 // SAFETY: weights and rows hold the block (the caller's promise).
                 unsafe {
-                    let mut dots = dots::<A, N, M, W>(weights, block, first, tile.a.q);
+                    let zero = [[[_mm256_setzero_si256(); 2]; 2]; M];
+                    let from = match A::BIASED && W::BIASED {
+                        true => biases(&tile.a, block),
+                        false => zero,
+                    };
+                    let mut dots = dots::<A, N, M, W>(from, weights, block, first, tile.a.q, ahead);
                     if A::FINE && any >> block & 1 == 1 {
-                        let low = self::dots::<A, N, M, W>(weights, block, first, tile.a.low);
+                        let low = self::dots::<A, N, M, W>(
+                            zero,
+                            weights,
+                            block,
+                            first,
+                            tile.a.low,
+                            std::ptr::null(),
+                        );
                         dots = refined::<M, W>(dots, low, bits_of(fine, block));
                     }
                     add_block::<A, M, W>(&mut sums, dots, weights, block, first, &tile.a);
@@ -249,20 +299,38 @@ fn used<const M: usize, W: Weights>() -> impl Iterator<Item = (usize, usize, usi
     (0..M * octets * halves).map(move |i| (i / (octets * halves), i / halves % octets, i % halves))
 }
 
+/// What biased codes have too much in a block, negative.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn biases<A, const M: usize>(a: &Rows<'_, A>, block: usize) -> Dots<M> {
+    let mut dots = [[[_mm256_setzero_si256(); 2]; 2]; M];
+    for (r, dots) in dots.iter_mut().enumerate() {
+        // SAFETY: the rows hold the block (the caller's promise).
+        let row = unsafe { &*a.scales.as_ptr().add(r * (INT_CHUNK / BLOCK) + block) };
+        (dots[0][0], dots[1][0]) = (_mm256_set1_epi32(row.bias), _mm256_set1_epi32(row.bias));
+    }
+    dots
+}
+
+/// `dots` and the products of a block.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
+    mut dots: Dots<M>,
     weights: &W,
     block: usize,
     first: usize,
     a: &[A],
+    ahead: *const u8,
 ) -> Dots<M> {
-    let mut dots = [[[_mm256_setzero_si256(); 2]; 2]; M];
     if M == 4
         && N == 2
         && W::OCTETS == 2
         && let Some(codes) = weights.in_memory::<A, N>(block)
     {
+        if !ahead.is_null() {
+            (0..STEPS / 2).for_each(|j| prefetch(ahead, W::DTYPE, j));
+        }
         // SAFETY: weights and rows hold the block (the caller's promise); codes are aligned.
         let four = unsafe { dots_of_four(codes, a.as_ptr().add(block * BLOCK).cast()) };
         for (dots, four) in dots.iter_mut().zip(four) {
@@ -280,9 +348,16 @@ unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
         while start < STEPS / 2 {
             let mut short = [[[_mm256_setzero_si256(); 2]; 2]; M];
             for j in start..start + run {
+                if first == 0 && !ahead.is_null() {
+                    prefetch(ahead, W::DTYPE, j);
+                }
                 let mut q = [[[_mm256_setzero_si256(); N]; 2]; 2];
                 for (o, q) in q[..W::OCTETS].iter_mut().enumerate() {
-                    *q = weights.codes::<A, N>(block, first + o, j);
+                    *q = if A::BIASED && W::BIASED {
+                        weights.biased::<A, N>(block, first + o, j)
+                    } else {
+                        weights.codes::<A, N>(block, first + o, j)
+                    };
                 }
                 for half in 0..2 {
                     for n in 0..N {

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{byte_pair, quad};
+use super::codes::{biased_quad, byte_pair, quad};
 use crate::device::cpu::matmul::integer::Integer;
 use crate::device::cpu::matmul::kernels::Codes;
 use crate::device::cpu::matmul::layout::STEPS;
@@ -25,6 +25,18 @@ pub trait Width<const N: usize>: Integer {
     /// # Safety
     /// AVX2 must be there, and `octet` hold an octet of type `T`.
     unsafe fn vectors<const T: usize>(octet: *const u8, j: usize) -> Vectors<N>;
+
+    /// Whether [`Width::biased`] is there.
+    const BIASED: bool = false;
+
+    /// As [`Width::vectors`] of 8-bit codes, each [`BIAS`](super::super::integer::BIAS) larger.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn biased<const T: usize>(octet: *const u8, j: usize) -> Vectors<N> {
+        // SAFETY: passed on.
+        unsafe { Self::vectors::<T>(octet, j) }
+    }
 
     /// Where unpacked codes begin: octet after octet, vectors as [`vector_at`] says.
     fn unpacked(codes: &Codes) -> *const u8;
@@ -59,6 +71,16 @@ impl Width<2> for i16 {
     unsafe fn vectors<const T: usize>(octet: *const u8, j: usize) -> Vectors<2> {
         // SAFETY: passed on.
         let [a, b, c, d] = unsafe { quad::<T>(octet, j) };
+        [[a, b], [c, d]]
+    }
+
+    const BIASED: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn biased<const T: usize>(octet: *const u8, j: usize) -> Vectors<2> {
+        // SAFETY: passed on.
+        let [a, b, c, d] = unsafe { biased_quad(octet, j) };
         [[a, b], [c, d]]
     }
 

@@ -49,7 +49,8 @@ impl<A: Vnni<N>, const N: usize> Engine<A, N> for Panel {
         let any = tile.a.fine[..M].iter().fold(0, |any, bits| any | bits);
         for block in 0..tile.blocks {
             if !tile.ahead.is_null() {
-                prefetch(tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE)), W::DTYPE);
+                let ahead = tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE));
+                (0..4).for_each(|part| prefetch(ahead, W::DTYPE, part));
             }
             for r in M..if tile.next_rows { 2 * M } else { M } {
                 let next = tile.a.q.as_ptr().wrapping_add(r * INT_CHUNK + block * BLOCK);
