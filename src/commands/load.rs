@@ -104,12 +104,12 @@ pub fn device(flags: &ModelFlags) -> Result<Box<dyn Device>> {
 
 fn cpu(flags: &ModelFlags) -> Result<Box<dyn Device>> {
     let weights = model_options(flags).dtype;
-    let (threads, bind) = (flags.threads, flags.cpu_bind);
+    let (threads, bind, numa) = (flags.threads, flags.cpu_bind, flags.numa);
     let mode = match flags.activation_bits {
         ActivationBits::Sixteen => Mode::Int16,
         ActivationBits::Eight => Mode::Int8,
     };
-    let options = CpuOptions { threads, bind, weights, mode, ..CpuOptions::default() };
+    let options = CpuOptions { threads, bind, numa, weights, mode, ..CpuOptions::default() };
     Ok(Box::new(CpuDevice::new(options)?))
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::choice;
 use crate::device::cpu::affinity::CpuSet;
+use crate::device::cpu::numa::Numa;
 use crate::error::{Error, Result};
 
 choice! {
@@ -92,6 +93,8 @@ pub struct ModelFlags {
     pub threads: Option<usize>,
     /// Processors that these threads are kept on.
     pub cpu_bind: Option<CpuSet>,
+    /// What is done about memory nodes.
+    pub numa: Option<Numa>,
     pub activation_bits: ActivationBits,
     /// Share of device memory for weights and cache.
     pub mem_fraction_static: Option<f64>,
@@ -131,6 +134,7 @@ impl Default for ModelFlags {
             graph_sizes: None,
             threads: None,
             cpu_bind: None,
+            numa: None,
             activation_bits: ActivationBits::default(),
             mem_fraction_static: None,
             max_total_tokens: None,
@@ -237,6 +241,11 @@ macro_rules! with_model_flags {
             /// (default: where the system likes)
             #[argh(option, arg_name = "CPUS")]
             cpu_bind: Option<$crate::device::cpu::affinity::CpuSet>,
+
+            /// on machines with several memory nodes: distribute (threads and memory over all of
+            /// them) or isolate (on the one that this runs on)
+            #[argh(option, arg_name = "HOW")]
+            numa: Option<$crate::device::cpu::numa::Numa>,
 
             /// bits of activations that meet quantised weights on the CPU: 16 agrees with float32
             /// to six digits, 8 is faster for many tokens at once where weights have 4 to 6 bits
@@ -381,6 +390,7 @@ macro_rules! with_model_flags {
                     },
                     threads: self.threads.or(self.cpu_bind.map(|set| set.iter().count())),
                     cpu_bind: self.cpu_bind,
+                    numa: self.numa,
                     activation_bits: self.activation_bits,
                     mem_fraction_static: self.mem_fraction_static,
                     max_total_tokens: self.max_total_tokens,

@@ -16,7 +16,7 @@ impl CpuSet {
         self.0[cpu / 64] |= 1 << (cpu % 64);
     }
 
-    fn contains(&self, cpu: usize) -> bool {
+    pub fn contains(&self, cpu: usize) -> bool {
         cpu < MOST && self.0[cpu / 64] >> (cpu % 64) & 1 == 1
     }
 
@@ -74,7 +74,7 @@ impl FromStr for CpuSet {
 
 /// What this process may use; `None` where that is not told.
 #[cfg(target_os = "linux")]
-fn allowed() -> Option<CpuSet> {
+pub fn allowed() -> Option<CpuSet> {
     // SAFETY: a set of zeros is a value of this plain type.
     let mut raw: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set is as large as said, and lives during the call.
@@ -86,7 +86,19 @@ fn allowed() -> Option<CpuSet> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn allowed() -> Option<CpuSet> {
+pub fn allowed() -> Option<CpuSet> {
+    None
+}
+
+/// The processor that the calling thread runs on; `None` where that is not told.
+#[cfg(target_os = "linux")]
+pub fn current() -> Option<usize> {
+    // SAFETY: it takes nothing and returns a number.
+    usize::try_from(unsafe { libc::sched_getcpu() }).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn current() -> Option<usize> {
     None
 }
 

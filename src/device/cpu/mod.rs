@@ -12,6 +12,7 @@ mod info;
 mod kv_cache;
 pub mod matmul;
 mod moe;
+pub mod numa;
 pub mod numbers;
 mod ops;
 mod parallel;
@@ -27,6 +28,7 @@ use self::affinity::CpuSet;
 pub use self::executor::CpuLoaded;
 use self::kv_cache::Element;
 pub use self::matmul::Mode;
+use self::numa::{Numa, Placement};
 use self::pool::Pool;
 use self::prepare::Model;
 use self::simd::Isa;
@@ -43,6 +45,8 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// Processors that threads are kept on, one each; `None`: where the system likes.
     pub bind: Option<CpuSet>,
+    /// What is done about memory nodes; not beside `bind`.
+    pub numa: Option<Numa>,
     /// Plain weights are stored in this type; `None`: as in the checkpoint.
     pub weights: Option<Dtype>,
     /// Instructions used for all but matrix products.
@@ -56,6 +60,7 @@ impl Default for CpuOptions {
         CpuOptions {
             threads: None,
             bind: None,
+            numa: None,
             weights: None,
             isa: Isa::best(),
             mode: Mode::default(),
@@ -83,8 +88,12 @@ impl CpuDevice {
     /// per core.
     ///
     /// # Errors
-    /// If no thread is asked for, the system refuses one, or processors are too few or not there.
+    /// If no thread is asked for, the system refuses one, processors are too few or not there, or
+    /// memory cannot be placed.
     pub fn new(options: CpuOptions) -> Result<Self> {
+        if let Some(numa) = options.numa {
+            return CpuDevice::on_nodes(numa, options);
+        }
         let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
         let bound = options.bind.map(|set| set.iter().count());
         let threads = options.threads.or(bound).unwrap_or_else(cores);
@@ -93,6 +102,17 @@ impl CpuDevice {
         }
         let cpus = options.bind.map_or(Ok(Vec::new()), |set| set.assign(threads))?;
         Ok(CpuDevice { pool: Arc::new(Pool::bound(threads, &cpus)?), options })
+    }
+
+    /// Threads, and all that they and this thread will touch, where `numa` says.
+    fn on_nodes(numa: Numa, options: CpuOptions) -> Result<Self> {
+        if options.bind.is_some() {
+            return Err(Error::usage("--numa chooses the processors itself; leave out --cpu-bind"));
+        }
+        let placement = Placement::new(numa, options.threads)?;
+        placement.apply()?;
+        let threads = placement.cpus.len();
+        Ok(CpuDevice { pool: Arc::new(Pool::bound(threads, &placement.cpus)?), options })
     }
 
     /// [`Device::prepare`], giving the concrete type.

@@ -169,11 +169,14 @@ pub enum Isa {
     Neon,
     /// NEON with its dot products of bytes.
     NeonDot,
+    /// NEON with its matrix products of bytes too (i8mm).
+    NeonMatrix,
 }
 
 impl Isa {
     /// All, the better ones of an architecture last.
-    pub const ALL: [Isa; 5] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon, Isa::NeonDot];
+    pub const ALL: [Isa; 6] =
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon, Isa::NeonDot, Isa::NeonMatrix];
 
     /// The best that this CPU has.
     pub fn detect() -> Isa {
@@ -202,6 +205,10 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => std::arch::is_aarch64_feature_detected!("dotprod")
                 .then_some(&super::neon::DOT_KERNELS),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonMatrix => (std::arch::is_aarch64_feature_detected!("dotprod")
+                && std::arch::is_aarch64_feature_detected!("i8mm"))
+            .then_some(&super::neon::MATRIX_KERNELS),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ fn isas() -> impl Iterator<Item = Isa> {
 }
 
 fn is_neon(isa: Isa) -> bool {
-    matches!(isa, Isa::Neon | Isa::NeonDot)
+    matches!(isa, Isa::Neon | Isa::NeonDot | Isa::NeonMatrix)
 }
 
 /// A fixed sequence of bytes without pattern (a linear congruential generator's high byte).

@@ -29,6 +29,27 @@ pub unsafe fn sdot<const LANE: usize>(
     sum
 }
 
+/// `sum` and the products of both rows of 8 codes with both rows of 8 activations: of code row 0
+/// with activation rows 0 and 1, then of code row 1.
+///
+/// # Safety
+/// The CPU must have `i8mm`.
+#[inline(always)]
+pub unsafe fn smmla(mut sum: int32x4_t, codes: int8x16_t, a: int8x16_t) -> int32x4_t {
+    // SAFETY: reads and writes the named registers alone.
+    unsafe {
+        asm!(
+            ".arch_extension i8mm",
+            "smmla {sum:v}.4s, {codes:v}.16b, {a:v}.16b",
+            sum = inout(vreg) sum,
+            codes = in(vreg) codes,
+            a = in(vreg) a,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
 /// Four half-precision numbers as f32.
 #[inline(always)]
 pub fn widen_f16(halfs: uint16x4_t) -> float32x4_t {

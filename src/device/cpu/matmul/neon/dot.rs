@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::asm::sdot;
+use super::asm::{sdot, smmla};
 
 /// Codes of 4 rows and 16 columns: 4 steps, `[row][4 columns]` each.
 pub type Steps = [int8x16_t; 4];
@@ -19,6 +19,34 @@ pub trait Products {
         codes: &Steps,
         activations: int8x16_t,
     ) -> int32x4_t;
+
+    /// Whether [`Products::add_pair`] is faster than two [`Products::add`].
+    const PAIRS: bool = false;
+
+    /// `sums` and the products of every row's 16 codes with 16 activations of each of two rows, as
+    /// [`Pair`] says.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
+    unsafe fn add_pair(sums: Pair, _codes: &Steps, _activations: [int8x16_t; 2]) -> Pair {
+        sums
+    }
+}
+
+/// Sums of 4 rows of codes with 2 of activations: `[code row][activation row]`, two code rows a
+/// vector.
+pub type Pair = [int32x4_t; 2];
+
+/// The sums of one of a pair's activation rows.
+#[inline(always)]
+pub fn of_row(pair: Pair, row: usize) -> int32x4_t {
+    // SAFETY: NEON is part of the target.
+    unsafe {
+        match row {
+            0 => vuzp1q_s32(pair[0], pair[1]),
+            _ => vuzp2q_s32(pair[0], pair[1]),
+        }
+    }
 }
 
 /// With `sdot`.
@@ -34,6 +62,38 @@ impl Products for Dot {
             let sum = sdot::<2>(sum, codes[2], a);
             sdot::<3>(sum, codes[3], a)
         }
+    }
+}
+
+/// With `smmla`, which multiplies two rows with two, and `sdot` for a single one.
+pub struct Matrix;
+
+impl Products for Matrix {
+    #[inline(always)]
+    unsafe fn add<const SIGNED: bool>(sum: int32x4_t, codes: &Steps, a: int8x16_t) -> int32x4_t {
+        // SAFETY: every CPU with i8mm has dotprod.
+        unsafe { Dot::add::<SIGNED>(sum, codes, a) }
+    }
+
+    const PAIRS: bool = true;
+
+    #[inline(always)]
+    unsafe fn add_pair(mut sums: Pair, codes: &Steps, a: [int8x16_t; 2]) -> Pair {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let steps = codes.map(|step| vreinterpretq_s32_s8(step));
+            let a = a.map(|row| vreinterpretq_s64_s8(row));
+            // Eight columns at a time, of both rows of activations and of two rows of codes.
+            let eights = [vzip1q_s64(a[0], a[1]), vzip2q_s64(a[0], a[1])];
+            for (eight, step) in eights.into_iter().zip(steps.chunks_exact(2)) {
+                let a = vreinterpretq_s8_s64(eight);
+                let rows = [vzip1q_s32(step[0], step[1]), vzip2q_s32(step[0], step[1])];
+                for (sum, rows) in sums.iter_mut().zip(rows) {
+                    *sum = smmla(*sum, vreinterpretq_s8_s32(rows), a);
+                }
+            }
+        }
+        sums
     }
 }
 

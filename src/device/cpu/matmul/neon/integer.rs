@@ -7,7 +7,7 @@ use std::arch::aarch64::*;
 
 use super::asm::prefetch;
 use super::codes::{QUAD, QUADS, STRIDE, codes, scale};
-use super::dot::{Products, Steps};
+use super::dot::{Pair, Products, Steps, of_row};
 use super::expand::unpacked_at;
 use super::float::{Sixteen, add_to};
 use crate::device::cpu::matmul::at_type::{QUANTISED, at_type};
@@ -209,7 +209,25 @@ unsafe fn add_quad<A: Width, D: Products, const M: usize, W: Weights>(
             true => dots::<D, W>(zero, &codes, [vdupq_n_s8(1); 2]).map(|v| vshlq_n_s32::<7>(v)),
             false => zero,
         };
-        for (r, sums) in sums.iter_mut().enumerate() {
+        let mut row = |r: usize, sum: [int32x4_t; 2]| {
+            let row = a.scales.get_unchecked(r * (INT_CHUNK / BLOCK) + block);
+            for half in 0..W::HALVES {
+                let ((d, m), sums) = (scales[half], &mut sums[r][quad]);
+                *sums = vfmaq_f32(*sums, vcvtq_f32_s32(sum[half]), vmulq_n_f32(d, row.d));
+                if !W::SIGNED {
+                    let total = if W::HALVES == 2 { row.halves[half] } else { row.sum };
+                    *sums = vfmaq_n_f32(*sums, m, total);
+                }
+            }
+        };
+        let paired = if D::PAIRS { M / 2 * 2 } else { 0 };
+        for r in (0..paired).step_by(2) {
+            let pairs = two_rows::<A, D, W>(&codes, lacking, block, r, a);
+            for i in 0..2 {
+                row(r + i, [of_row(pairs[0], i), of_row(pairs[1], i)]);
+            }
+        }
+        for r in paired..M {
             let (high, low) = A::bytes(a, r, block);
             let mut sum = dots::<D, W>(zero, &codes, load(high));
             if A::LOW || a.fine.get_unchecked(r) >> block & 1 == 1 {
@@ -217,15 +235,54 @@ unsafe fn add_quad<A: Width, D: Products, const M: usize, W: Weights>(
                 let high = [vaddq_s32(high[0], lacking[0]), vaddq_s32(high[1], lacking[1])];
                 sum = dots::<D, W>(high, &codes, load(low));
             }
-            let row = a.scales.get_unchecked(r * (INT_CHUNK / BLOCK) + block);
-            for half in 0..W::HALVES {
-                let ((d, m), sums) = (scales[half], &mut sums[quad]);
-                *sums = vfmaq_f32(*sums, vcvtq_f32_s32(sum[half]), vmulq_n_f32(d, row.d));
-                if !W::SIGNED {
-                    let total = if W::HALVES == 2 { row.halves[half] } else { row.sum };
-                    *sums = vfmaq_n_f32(*sums, m, total);
-                }
-            }
+            row(r, sum);
+        }
+    }
+}
+
+/// The dot products of a quad's rows with rows `r` and `r + 1`, as [`dots`] gives them.
+#[inline(always)]
+unsafe fn two_rows<A: Width, D: Products, W: Weights>(
+    codes: &[Steps; 2],
+    lacking: [int32x4_t; 2],
+    block: usize,
+    r: usize,
+    a: &Rows<'_, A>,
+) -> [Pair; 2] {
+    // SAFETY: weights and rows hold the block (the caller's promise).
+    unsafe {
+        let bytes = [A::bytes(a, r, block), A::bytes(a, r + 1, block)];
+        let sums = pairs::<D, W>([[vdupq_n_s32(0); 2]; 2], codes, bytes.map(|(high, _)| high));
+        let fine = [r, r + 1].map(|r| (a.fine.get_unchecked(r) >> block & 1) as i32);
+        if !A::LOW && fine == [0, 0] {
+            return sums;
+        }
+        // The low bytes of a row that is not fine are zero.
+        let by = if A::LOW { [8, 8] } else { fine.map(|bit| 8 * bit) };
+        let by = vld1q_s32([by[0], by[1], by[0], by[1]].as_ptr());
+        let shifted = |pair: Pair, lacking: int32x4_t| {
+            let twice = [vzip1q_s32(lacking, lacking), vzip2q_s32(lacking, lacking)];
+            [0, 1].map(|i| vaddq_s32(vshlq_s32(pair[i], by), twice[i]))
+        };
+        let high = [shifted(sums[0], lacking[0]), shifted(sums[1], lacking[1])];
+        pairs::<D, W>(high, codes, bytes.map(|(_, low)| low))
+    }
+}
+
+/// As [`dots`], with two rows of activations.
+#[inline(always)]
+unsafe fn pairs<D: Products, W: Weights>(
+    sums: [Pair; 2],
+    codes: &[Steps; 2],
+    a: [*const i8; 2],
+) -> [Pair; 2] {
+    // SAFETY: passed on.
+    unsafe {
+        let [first, second] = a.map(|row| load(row));
+        let add = |sums, half: usize| D::add_pair(sums, &codes[half], [first[half], second[half]]);
+        match W::HALVES {
+            1 => [add(add(sums[0], 0), 1), sums[1]],
+            _ => [add(sums[0], 0), add(sums[1], 1)],
         }
     }
 }

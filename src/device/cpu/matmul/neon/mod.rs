@@ -1,5 +1,6 @@
-//! Kernels for NEON, which every 64-bit ARM CPU has, in two tables: with the dot products of
-//! bytes (`sdot`) that CPUs since about 2018 have, and without.
+//! Kernels for NEON, which every 64-bit ARM CPU has, in three tables: with the matrix products of
+//! bytes (`smmla`) that server CPUs since about 2021 have, with the dot products (`sdot`) of those
+//! since about 2018, and without.
 //!
 //! Codes and activations are multiplied as bytes in both widths. A 16-bit activation is
 //! `256 · high + low + 128` with two signed bytes: two `sdot` make twice the products that as many
@@ -17,11 +18,12 @@ mod float;
 mod integer;
 mod quantise;
 
-use self::dot::{Dot, Multiply};
+use self::dot::{Dot, Matrix, Multiply};
 use super::kernels::{IntKernels, Kernels};
 
 pub static KERNELS: Kernels = table::<Multiply>();
 pub static DOT_KERNELS: Kernels = table::<Dot>();
+pub static MATRIX_KERNELS: Kernels = table::<Matrix>();
 
 const fn table<D: dot::Products>() -> Kernels {
     Kernels {
