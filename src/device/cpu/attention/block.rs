@@ -45,9 +45,39 @@ pub struct Block<'a> {
     pub v: &'a [f32],
     pub v_at: &'a [usize; BLOCK],
     pub width: usize,
-    /// The same of the next block, to be asked for while this one is worked on. Pages lie apart,
-    /// so that the hardware does not see what comes; only worth it where few rows use it.
-    pub ahead: Option<(&'a [usize; OCTETS], &'a [usize; BLOCK])>,
+    /// Octets of keys of the block that comes next, where few rows use a block and memory is what
+    /// they wait for: they are asked for while values are weighed, and this block's values while
+    /// keys are multiplied. Pages lie apart, so that the hardware does not see what comes.
+    pub ahead: Option<&'a [usize]>,
+}
+
+impl Block<'_> {
+    /// Asks for line `line` (64 bytes) of the values of the positions from `first` on, below `end`.
+    #[inline(always)]
+    fn ask_value<S: Lanes>(&self, first: usize, end: usize, line: usize) {
+        let lines = self.width / (2 * LANES);
+        let position = first + line / lines;
+        if position < end {
+            ask::<S>(self.v, self.v_at[position] + line % lines * 2 * LANES);
+        }
+    }
+
+    /// Asks for line `line` of the next block's keys.
+    #[inline(always)]
+    fn ask_key<S: Lanes>(&self, ahead: &[usize], line: usize) {
+        let lines = self.width / 2;
+        if let Some(at) = ahead.get(line / lines) {
+            ask::<S>(self.k, at + line % lines * 2 * LANES);
+        }
+    }
+}
+
+/// Asks for the cache line of the numbers from `at` on.
+#[inline(always)]
+fn ask<S: Lanes>(data: &[f32], at: usize) {
+    if let Some(numbers) = data.get(at..).and_then(|data| data.first_chunk()) {
+        S::prefetch(numbers);
+    }
 }
 
 simd_fn! {
@@ -66,17 +96,16 @@ simd_fn! {
         let low = seen.clone().map(|r| r.low).min().unwrap_or(0);
         let high = seen.map(|r| r.high).max().unwrap_or(0);
         let octets = (low / LANES, high.div_ceil(LANES));
-        if let Some(ahead) = block.ahead {
-            prefetch::<S>(block, ahead);
-        }
         let mut r = 0;
         while r < rows.len() {
+            // The first rows ask for the values of all.
+            let end = if r == 0 && block.ahead.is_some() { high } else { 0 };
             r += match rows.len() - r {
-                1 => dots::<S, 1>(q, r, block, octets, scores),
-                2 => dots::<S, 2>(q, r, block, octets, scores),
-                3 | 5 => dots::<S, 3>(q, r, block, octets, scores),
-                4 => dots::<S, 4>(q, r, block, octets, scores),
-                _ => dots::<S, 6>(q, r, block, octets, scores),
+                1 => dots::<S, 1>(q, r, block, octets, scores, end),
+                2 => dots::<S, 2>(q, r, block, octets, scores, end),
+                3 | 5 => dots::<S, 3>(q, r, block, octets, scores, end),
+                4 => dots::<S, 4>(q, r, block, octets, scores, end),
+                _ => dots::<S, 6>(q, r, block, octets, scores, end),
             };
         }
         for (r, row) in rows.iter_mut().enumerate() {
@@ -99,20 +128,8 @@ simd_fn! {
     }
 }
 
-/// Asks for every cache line of a block's keys and values.
-#[inline(always)]
-fn prefetch<S: Lanes>(block: &Block, (k_at, v_at): (&[usize; OCTETS], &[usize; BLOCK])) {
-    for at in k_at {
-        let octet = vectors(block.k, *at, block.width * LANES);
-        octet.iter().step_by(2).for_each(S::prefetch);
-    }
-    for at in v_at {
-        vectors(block.v, *at, block.width).iter().step_by(2).for_each(S::prefetch);
-    }
-}
-
 /// Scores of `R` query rows from `r` with the positions of octets `first .. end`, two octets at a
-/// time; says `R`.
+/// time; says `R`. Meanwhile values of positions below `ask` are asked for.
 #[inline(always)]
 fn dots<S: Lanes, const R: usize>(
     q: &[f32],
@@ -120,19 +137,21 @@ fn dots<S: Lanes, const R: usize>(
     block: &Block,
     (first, end): (usize, usize),
     scores: &mut [f32],
+    ask: usize,
 ) -> usize {
     let mut octet = first;
     while octet + 2 <= end {
-        dot_tile::<S, R, 2>(q, r, block, octet, scores);
+        dot_tile::<S, R, 2>(q, r, block, octet, scores, ask);
         octet += 2;
     }
     if octet < end {
-        dot_tile::<S, R, 1>(q, r, block, octet, scores);
+        dot_tile::<S, R, 1>(q, r, block, octet, scores, ask);
     }
     R
 }
 
-/// `R` rows times `O` octets: one lane a position, column after column.
+/// `R` rows times `O` octets: one lane a position, column after column. As many values are asked
+/// for as there are keys: half a line a column and octet.
 #[inline(always)]
 fn dot_tile<S: Lanes, const R: usize, const O: usize>(
     q: &[f32],
@@ -140,6 +159,7 @@ fn dot_tile<S: Lanes, const R: usize, const O: usize>(
     block: &Block,
     octet: usize,
     scores: &mut [f32],
+    ask: usize,
 ) {
     let width = block.width;
     let query: [&[f32]; R] = std::array::from_fn(|i| &q[(r + i) * width..][..width]);
@@ -147,6 +167,9 @@ fn dot_tile<S: Lanes, const R: usize, const O: usize>(
         std::array::from_fn(|n| vectors(block.k, block.k_at[octet + n], width * LANES));
     let mut sums = [[S::splat(0.0); O]; R];
     for c in 0..width {
+        if ask > 0 && (c * O).is_multiple_of(2) {
+            block.ask_value::<S>(octet * LANES, ask, c * O / 2);
+        }
         let key: [S; O] = std::array::from_fn(|n| S::load(&keys[n][c]));
         for i in 0..R {
             let x = S::splat(query[i][c]);
@@ -258,7 +281,14 @@ fn weigh_columns<S: Lanes, const R: usize, const V: usize>(
         let row = vectors(acc, (r + i) * width, width);
         std::array::from_fn(|n| S::load(&row[c + n]))
     });
+    // The first rows ask, in each pass for its share: as many keys as there are values.
+    let ahead = if r == 0 { block.ahead.unwrap_or_default() } else { &[] };
+    let first_line = c / V * BLOCK * V / 2;
     for j in low..high {
+        if !ahead.is_empty() {
+            let line = first_line + j * V / 2;
+            (line..line + V.div_ceil(2)).for_each(|line| block.ask_key::<S>(ahead, line));
+        }
         let row = vectors(block.v, block.v_at[j] + c * LANES, V * LANES);
         let weights: [S; R] = std::array::from_fn(|i| S::splat(lines[i][j]));
         for n in 0..V {

@@ -126,9 +126,10 @@ impl Job<'_> {
                 let high = sees.end.clamp(base, base + BLOCK) - base;
                 row.iter_mut().for_each(|r| (r.low, r.high) = (low, high));
             }
-            let [(k_at, v_at), (next_k, next_v)] = &places;
-            let whole = next + BLOCK <= end && self.layout.octets();
-            let ahead = (whole && unit.tokens.len() == 1).then_some((next_k, next_v));
+            let [(k_at, v_at), (next_k, _)] = &places;
+            let few = unit.tokens.len() == 1 && self.layout.octets();
+            let coming = end.saturating_sub(next).min(BLOCK).div_ceil(LANES);
+            let ahead = few.then_some(&next_k[..coming]);
             let (v, width) = (&self.cache.v, self.layout.row);
             let block = Block { k, k_at, v, v_at, width, ahead };
             attend_block(self.isa, q, &block, kind, rows, &mut space.scores, acc);
@@ -143,15 +144,21 @@ impl Job<'_> {
         positions: Range<usize>,
         (k_at, v_at): &mut ([usize; OCTETS], [usize; BLOCK]),
     ) {
-        if self.layout.octets() {
-            for (at, position) in k_at.iter_mut().zip(positions.clone().step_by(LANES)) {
-                let (page, slot) = self.place(unit, position);
-                (*at, _) = self.layout.key(page, unit.kv_head, slot);
+        let (size, octets) = (self.layout.page_size, self.layout.octets());
+        let pages = &self.batch.pages[unit.span.pages_start..];
+        // One division a block, not one a position.
+        let (mut index, mut slot) = (positions.start / size, positions.start % size);
+        for (i, v_at) in v_at[..positions.len()].iter_mut().enumerate() {
+            let page = pages[index] as usize;
+            *v_at = self.layout.offset(page, unit.kv_head, slot);
+            if octets && i.is_multiple_of(LANES) {
+                // An octet does not cross pages, and a block begins with one.
+                (k_at[i / LANES], _) = self.layout.key(page, unit.kv_head, slot);
             }
-        }
-        for (at, position) in v_at.iter_mut().zip(positions) {
-            let (page, slot) = self.place(unit, position);
-            *at = self.layout.offset(page, unit.kv_head, slot);
+            slot += 1;
+            if slot == size {
+                (index, slot) = (index + 1, 0);
+            }
         }
     }
 
