@@ -16,6 +16,8 @@ pub const FLOAT_CHUNK: usize = 288;
 pub const INT_CHUNK: usize = 768;
 /// Most rows of an integer tile: 4 × 16 sums fill 8 of 16 vector registers.
 pub const INT_ROWS: usize = 4;
+/// Most rows of [`IntKernels::tall`].
+pub const TALL_ROWS: usize = 8;
 /// Bytes that weights are prefetched ahead: what a core reads in about 80 ns. Decoding SmolLM2-135M
 /// on a Zen 2 is 6 to 10 % faster in every type than with 4,096: so far ahead the requests only
 /// take room from those of the hardware's own prefetching.
@@ -89,7 +91,7 @@ pub enum Source<'a> {
 /// `y[r, c] += Σ_blocks d_w · d_a · Σ q_w q_a + m_w · (d_a Σ q_a)`, blocks ascending.
 #[derive(Debug)]
 pub struct IntTile<'a, A> {
-    /// 1 to [`INT_ROWS`].
+    /// 1 to [`INT_ROWS`], or [`TALL_ROWS`].
     pub rows: usize,
     pub a: Rows<'a, A>,
     pub weights: Source<'a>,
@@ -149,6 +151,9 @@ pub struct Kernels {
 pub struct IntKernels<A: 'static> {
     /// The same to the bit for packed and for unpacked weights.
     pub tile: unsafe fn(&IntTile<'_, A>),
+    /// The same for up to [`TALL_ROWS`] rows of packed weights with one scale a block, if that is
+    /// faster for a few rows than to unpack weights to memory.
+    pub tall: Option<unsafe fn(&IntTile<'_, A>)>,
     /// Unpacks whole units of a quantised panel.
     pub expand: unsafe fn(Dtype, &[u8], &mut Codes),
     /// Quantises at most [`INT_CHUNK`] columns of a row whose fine blocks are those with numbers

@@ -7,6 +7,7 @@
 
 use super::kernels::{
     AHEAD, Ahead, FLOAT_CHUNK, FloatTile, INT_CHUNK, INT_ROWS, IntTile, Kernels, Out, Source,
+    TALL_ROWS,
 };
 use super::layout::{self, BLOCK, PANEL};
 use super::memory::Chunks;
@@ -57,7 +58,7 @@ const IN_PLACE_ROWS: usize = 12;
 const FEW_ROWS: usize = 16;
 
 /// Up to this many rows, integer tiles take packed weights; beyond, weights are unpacked once for
-/// all tiles.
+/// all tiles, or in [`tall`](super::kernels::IntKernels::tall) ones.
 const PACKED_ROWS: usize = INT_ROWS;
 
 /// `y[r, ..rows] = x[r, ..cols] · matrixᵀ + bias` for r < `m`; x has row stride `ldx`, y `ldy`.
@@ -275,7 +276,10 @@ impl Slab<'_> {
     fn int_chunk<A: Stored>(&self, piece: &Piece, out: &Out, buffers: &mut Buffers) {
         let kernels = A::kernels(self.scratch.kernels);
         let Piece { dtype, index, bytes, next, .. } = *piece;
-        let (weights, mut ahead) = if self.m <= PACKED_ROWS {
+        let one_scale = layout::scales_per_block(dtype) == 1;
+        let tall = kernels.tall.filter(|_| one_scale && self.m <= TALL_ROWS);
+        let (run, height) = tall.map_or((kernels.tile, INT_ROWS), |tall| (tall, TALL_ROWS));
+        let (weights, mut ahead) = if self.m <= PACKED_ROWS || tall.is_some() {
             (Source::Packed(bytes), bytes.as_ptr().wrapping_add(AHEAD))
         } else {
             // SAFETY: this CPU's kernels; a piece is at most INT_CHUNK columns of whole units.
@@ -284,12 +288,12 @@ impl Slab<'_> {
             (Source::Unpacked(&buffers.codes), next)
         };
         let blocks = piece.columns() / BLOCK;
-        for (first, rows) in tiles(self.m, INT_ROWS) {
+        for (first, rows) in tiles(self.m, height) {
             let (a, out) = (self.scratch.rows(index, self.m, first), rows_from(out, first));
             let next_rows = self.m > FEW_ROWS;
             let tile = IntTile::<A> { rows, a, weights, dtype, blocks, ahead, next_rows, out };
             // SAFETY: as for the float tile; `a` holds `rows` rows of a chunk.
-            unsafe { (kernels.tile)(&tile) };
+            unsafe { run(&tile) };
             ahead = std::ptr::null();
         }
     }

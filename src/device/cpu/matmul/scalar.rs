@@ -18,8 +18,13 @@ const FLOAT_ROWS: usize = 6;
 pub static KERNELS: Kernels = Kernels {
     float_rows: FLOAT_ROWS,
     float_tile,
-    wide: IntKernels { tile: int_tile, expand, quantise },
-    bytes: IntKernels { tile: int_tile, expand: expand_bytes, quantise: quantise_bytes },
+    wide: IntKernels { tile: int_tile, tall: None, expand, quantise },
+    bytes: IntKernels {
+        tile: int_tile,
+        tall: None,
+        expand: expand_bytes,
+        quantise: quantise_bytes,
+    },
     widen,
     dequantise,
 };

@@ -12,7 +12,7 @@ use super::float::add_to;
 use super::width::{Vectors, Width, vector_at};
 use crate::device::cpu::matmul::at_type::{QUANTISED, at_type};
 use crate::device::cpu::matmul::integer::Rows;
-use crate::device::cpu::matmul::kernels::{Codes, INT_CHUNK, IntTile, Source};
+use crate::device::cpu::matmul::kernels::{Codes, INT_CHUNK, INT_ROWS, IntTile, Source};
 use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
 use crate::types::Dtype;
 
@@ -31,6 +31,32 @@ pub unsafe fn tile<A: Width<N>, E: Engine<A, N>, const N: usize>(tile: &IntTile<
             _ => by_source::<A, E, N, 4>(tile),
         }
     }
+}
+
+/// As [`tile`], up to [`TALL_ROWS`](super::super::kernels::TALL_ROWS) rows of packed weights: they
+/// are unpacked for all at once. One octet at a time, the sums take 8 registers.
+///
+/// # Safety
+/// As [`super::super::kernels::Kernels`] says.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn tall_tile<A: Width<N>, const N: usize>(tile: &IntTile<'_, A>) {
+    // SAFETY: passed on.
+    unsafe {
+        match tile.rows {
+            ..=4 => self::tile::<A, Octets, N>(tile),
+            5 => by_source::<A, Octets, N, 5>(tile),
+            6 => by_source::<A, Octets, N, 6>(tile),
+            7 => by_source::<A, Octets, N, 7>(tile),
+            _ => by_source::<A, Octets, N, 8>(tile),
+        }
+    }
+}
+
+/// Octets that are multiplied at a time: with two scales, or many rows, there are registers for
+/// one.
+#[inline(always)]
+const fn octets<W: Weights, const M: usize>() -> usize {
+    if W::HALVES == 1 && M <= INT_ROWS { 2 } else { 1 }
 }
 
 /// Multiplies a tile's rows of activations with weights.
@@ -87,8 +113,6 @@ pub trait Weights {
     const DTYPE: Dtype;
     /// Scales in a block.
     const HALVES: usize = layout::scales_per_block(Self::DTYPE);
-    /// Octets that are multiplied at a time: with two scales there are registers for one.
-    const OCTETS: usize = if Self::HALVES == 1 { 2 } else { 1 };
 
     /// Steps `j` and `j + 4` of an octet of a block.
     ///
@@ -256,7 +280,7 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
                 let next = tile.a.q.as_ptr().wrapping_add(r * INT_CHUNK + block * BLOCK);
                 _mm_prefetch::<_MM_HINT_T0>(next.cast());
             }
-            for first in (0..2).step_by(W::OCTETS) {
+            for first in (0..2).step_by(octets::<W, M>()) {
                 // SAFETY: weights and rows hold the block (the caller's promise).
                 unsafe {
                     let zero = [[[_mm256_setzero_si256(); 2]; 2]; M];
@@ -287,15 +311,15 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
     }
 }
 
-/// Dot products of a block: `[row][octet][half]`, of which a type uses [`Weights::OCTETS`] and
-/// [`Weights::HALVES`].
+/// Dot products of a block: `[row][octet][half]`, of which [`octets`] and [`Weights::HALVES`] are in
+/// use.
 type Dots<const M: usize> = [[[__m256i; 2]; 2]; M];
 
 /// The indices of [`Dots`] that are in use. Here and not where they are used: a closure in a
 /// function with target features is never inlined into an iterator, which has none.
 #[inline(always)]
 fn used<const M: usize, W: Weights>() -> impl Iterator<Item = (usize, usize, usize)> {
-    let (octets, halves) = (W::OCTETS, W::HALVES);
+    let (octets, halves) = (octets::<W, M>(), W::HALVES);
     (0..M * octets * halves).map(move |i| (i / (octets * halves), i / halves % octets, i % halves))
 }
 
@@ -325,7 +349,7 @@ unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
 ) -> Dots<M> {
     if M == 4
         && N == 2
-        && W::OCTETS == 2
+        && octets::<W, M>() == 2
         && let Some(codes) = weights.in_memory::<A, N>(block)
     {
         if !ahead.is_null() {
@@ -341,37 +365,18 @@ unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
     let run = A::run(layout::code_bits(W::DTYPE));
     // Hidden from the compiler: it would unroll the loop whole, order it by columns and spill.
     let run = if M == 1 { run } else { std::hint::black_box(run) };
-    let mut start = 0;
+    let ahead = if first == 0 { ahead } else { std::ptr::null() };
     // SAFETY: weights and rows hold the block (the caller's promise).
     unsafe {
         let a = a.as_ptr().add(block * BLOCK);
+        if A::WHOLE {
+            return steps::<A, N, M, W>(dots, weights, (block, first), 0..run, a, ahead);
+        }
+        let mut start = 0;
         while start < STEPS / 2 {
-            let mut short = [[[_mm256_setzero_si256(); 2]; 2]; M];
-            for j in start..start + run {
-                if first == 0 && !ahead.is_null() {
-                    prefetch(ahead, W::DTYPE, j);
-                }
-                let mut q = [[[_mm256_setzero_si256(); N]; 2]; 2];
-                for (o, q) in q[..W::OCTETS].iter_mut().enumerate() {
-                    *q = if A::BIASED && W::BIASED {
-                        weights.biased::<A, N>(block, first + o, j)
-                    } else {
-                        weights.codes::<A, N>(block, first + o, j)
-                    };
-                }
-                for half in 0..2 {
-                    for n in 0..N {
-                        let at = vector_at::<N>(half, j, n);
-                        for (r, short) in short.iter_mut().enumerate() {
-                            let a = four_bytes(a.add(r * INT_CHUNK).cast(), at);
-                            for (q, short) in q[..W::OCTETS].iter().zip(short) {
-                                let sum = &mut short[half % W::HALVES];
-                                *sum = A::multiply(*sum, q[half][n], a);
-                            }
-                        }
-                    }
-                }
-            }
+            let zero = [[[_mm256_setzero_si256(); 2]; 2]; M];
+            let range = start..start + run;
+            let short = steps::<A, N, M, W>(zero, weights, (block, first), range, a, ahead);
             for (r, o, h) in used::<M, W>() {
                 dots[r][o][h] = _mm256_add_epi32(dots[r][o][h], A::widen(short[r][o][h]));
             }
@@ -379,6 +384,50 @@ unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
         }
     }
     dots
+}
+
+/// `sums` and the products of steps of half a block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn steps<A: Width<N>, const N: usize, const M: usize, W: Weights>(
+    mut sums: Dots<M>,
+    weights: &W,
+    (block, first): (usize, usize),
+    range: std::ops::Range<usize>,
+    a: *const A,
+    ahead: *const u8,
+) -> Dots<M> {
+    for j in range {
+        if !ahead.is_null() {
+            prefetch(ahead, W::DTYPE, j);
+        }
+        let mut q = [[[_mm256_setzero_si256(); N]; 2]; 2];
+        for (o, q) in q[..octets::<W, M>()].iter_mut().enumerate() {
+            // SAFETY: weights hold the block (the caller's promise).
+            *q = unsafe {
+                match A::BIASED && W::BIASED {
+                    true => weights.biased::<A, N>(block, first + o, j),
+                    false => weights.codes::<A, N>(block, first + o, j),
+                }
+            };
+        }
+        for half in 0..2 {
+            for n in 0..N {
+                let at = vector_at::<N>(half, j, n);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: rows hold the block (the caller's promise); AVX2 is there.
+                    unsafe {
+                        let a = four_bytes(a.add(r * INT_CHUNK).cast(), at);
+                        for (q, sums) in q[..octets::<W, M>()].iter().zip(sums) {
+                            let sum = &mut sums[half % W::HALVES];
+                            *sum = A::multiply(*sum, q[half][n], a);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    sums
 }
 
 /// Dots of both bytes, of rows of which the block is fine.
@@ -404,7 +453,7 @@ unsafe fn add_block<A, const M: usize, W: Weights>(
     first: usize,
     a: &Rows<'_, A>,
 ) {
-    for o in 0..W::OCTETS {
+    for o in 0..octets::<W, M>() {
         for half in 0..W::HALVES {
             // SAFETY: weights and rows hold the block (the caller's promise).
             let (d, m) = unsafe { weights.scale(block, half, first + o) };

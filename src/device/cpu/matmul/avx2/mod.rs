@@ -16,11 +16,13 @@ pub static KERNELS: Kernels = Kernels {
     float_tile: float::tile,
     wide: IntKernels {
         tile: integer::tile::<i16, Octets, 2>,
+        tall: Some(integer::tall_tile::<i16, 2>),
         expand: expand::expand::<i16, 2>,
         quantise: quantise::wide,
     },
     bytes: IntKernels {
         tile: integer::tile::<i8, Octets, 1>,
+        tall: None,
         expand: expand::expand::<i8, 1>,
         quantise: quantise::bytes,
     },

@@ -26,6 +26,9 @@ pub trait Width<const N: usize>: Integer {
     /// AVX2 must be there, and `octet` hold an octet of type `T`.
     unsafe fn vectors<const T: usize>(octet: *const u8, j: usize) -> Vectors<N>;
 
+    /// Products of a whole block are summed in 32 bits, and [`Width::widen`] does nothing.
+    const WHOLE: bool = false;
+
     /// Whether [`Width::biased`] is there.
     const BIASED: bool = false;
 
@@ -74,6 +77,7 @@ impl Width<2> for i16 {
         [[a, b], [c, d]]
     }
 
+    const WHOLE: bool = true;
     const BIASED: bool = true;
 
     #[inline]

@@ -16,7 +16,11 @@ use super::kernels::{IntKernels, Kernels};
 pub static KERNELS: Kernels = Kernels {
     float_rows: 12,
     float_tile: float::tile,
-    wide: IntKernels { tile: avx2::integer::tile::<i16, Panel, 2>, ..avx2::KERNELS.wide },
+    wide: IntKernels {
+        tile: avx2::integer::tile::<i16, Panel, 2>,
+        tall: None,
+        ..avx2::KERNELS.wide
+    },
     bytes: IntKernels { tile: avx2::integer::tile::<i8, Panel, 1>, ..avx2::KERNELS.bytes },
     ..avx2::KERNELS
 };

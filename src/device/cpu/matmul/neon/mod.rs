@@ -31,11 +31,13 @@ const fn table<D: dot::Products>() -> Kernels {
         float_tile: float::tile,
         wide: IntKernels {
             tile: integer::tile::<i16, D>,
+            tall: None,
             expand: expand::expand,
             quantise: quantise::wide,
         },
         bytes: IntKernels {
             tile: integer::tile::<i8, D>,
+            tall: None,
             expand: expand::expand,
             quantise: quantise::bytes,
         },
