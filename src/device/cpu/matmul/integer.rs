@@ -119,13 +119,15 @@ pub fn block_scale(max_bits: u32, most: f32) -> (f32, f32) {
     }
 }
 
-/// A block's scale and its scaled sums, from the integer sums of its halves.
+/// A block's scale and its scaled sums, from the integer sums of its halves. What cannot be
+/// quantised has a NaN scale; its integers may be any.
 pub fn row_scale(d: f32, sums: [i32; 2]) -> RowScale {
+    let total = sums[0].wrapping_add(sums[1]);
     RowScale {
         d,
-        sum: d * (sums[0] + sums[1]) as f32,
+        sum: d * total as f32,
         halves: [d * sums[0] as f32, d * sums[1] as f32],
-        bias: -BIAS * (sums[0] + sums[1]),
+        bias: total.wrapping_mul(-BIAS),
     }
 }
 
