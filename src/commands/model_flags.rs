@@ -243,7 +243,7 @@ macro_rules! with_model_flags {
             cpu_bind: Option<$crate::device::cpu::affinity::CpuSet>,
 
             /// on machines with several memory nodes: distribute (threads and memory over all of
-            /// them) or isolate (on the one that this runs on)
+            /// them) or isolate (on the one that this runs on) (default: as the system likes)
             #[argh(option, arg_name = "HOW")]
             numa: Option<$crate::device::cpu::numa::Numa>,
 

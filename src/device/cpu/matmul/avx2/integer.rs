@@ -311,8 +311,7 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
     }
 }
 
-/// Dot products of a block: `[row][octet][half]`, of which [`octets`] and [`Weights::HALVES`] are in
-/// use.
+/// Dot products of a block: `[row][octet][half]`, [`octets`] and [`Weights::HALVES`] of them in use.
 type Dots<const M: usize> = [[[__m256i; 2]; 2]; M];
 
 /// The indices of [`Dots`] that are in use. Here and not where they are used: a closure in a
