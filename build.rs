@@ -113,9 +113,10 @@ fn link_statically() {
     println!("cargo:rustc-link-search=native={}", dir.display());
 }
 
-/// The C compiler driver's path of a static archive, if it has one.
+/// The path of a static archive for the target, if its linker, a C compiler's driver, has one.
 fn archive(name: &str) -> Option<PathBuf> {
-    let cc = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let named = std::env::var("RUSTC_LINKER").or_else(|_| std::env::var("CC"));
+    let cc = named.unwrap_or_else(|_| "cc".to_owned());
     let output = Command::new(cc).arg(format!("-print-file-name={name}")).output().ok()?;
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     (path.is_absolute() && Path::new(&path).exists()).then_some(path)

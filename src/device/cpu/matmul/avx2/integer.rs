@@ -311,7 +311,7 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
     }
 }
 
-/// Dot products of a block: `[row][octet][half]`, [`octets`] and [`Weights::HALVES`] of them in use.
+/// Dot products of a block: `[row][octet][half]`, as [`octets`] and [`Weights::HALVES`] say.
 type Dots<const M: usize> = [[[__m256i; 2]; 2]; M];
 
 /// The indices of [`Dots`] that are in use. Here and not where they are used: a closure in a
