@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use pacer::device::cpu::simd::Isa;
-use pacer::device::cpu::{CpuDevice, CpuLoaded, CpuOptions, reference};
+use pacer::device::cpu::{CpuDevice, CpuLoaded, CpuOptions, KvType, reference};
 use pacer::device::{Batch, Limits, Loaded, Span};
 use pacer::error::{Kind, Result};
 use pacer::model::config::Config;
@@ -128,8 +128,19 @@ struct Cpu {
 
 impl Cpu {
     fn new(plan: &Plan, seed: u64, threads: usize, page_size: usize, isa: Isa) -> Self {
-        let limits = limits(page_size);
-        let options = CpuOptions { threads: Some(threads), isa, ..CpuOptions::default() };
+        Cpu::keeping(KvType::F32, plan, seed, threads, page_size, isa)
+    }
+
+    fn keeping(
+        kv: KvType,
+        plan: &Plan,
+        seed: u64,
+        threads: usize,
+        page_size: usize,
+        isa: Isa,
+    ) -> Self {
+        let (limits, kv) = (limits(page_size), Some(kv));
+        let options = CpuOptions { threads: Some(threads), isa, kv, ..CpuOptions::default() };
         let weights = Weights::new(Box::new(Made::new(plan, seed)));
         let device = CpuDevice::new(options).unwrap();
         let loaded = device.load(plan, &weights, &limits, &mut |_, _| {}).unwrap();
@@ -281,21 +292,46 @@ fn a_wrong_op_is_far_from_the_reference() {
 
 #[test]
 fn every_chunking_batch_page_order_and_thread_count_gives_the_same_bits() {
-    for (config, seed) in [(small(), 3), (experts(), 4)] {
-        let (plan, mut random) = (plan_of(&config), Random(seed));
+    let kinds = [(small(), 3), (experts(), 4)];
+    for ((config, seed), kv) in kinds.iter().flat_map(|k| [(k, KvType::F32), (k, KvType::F16)]) {
+        let (seed, plan, mut random) = (*seed, plan_of(config), Random(*seed));
         let sequences: Vec<Vec<u32>> =
             [1, 130, 7, 64, 65].map(|len| random.tokens(len, config.vocab_size)).into();
-        let mut one = Cpu::new(&plan, seed, 1, 16, Isa::best());
+        let mut one = Cpu::keeping(kv, &plan, seed, 1, 16, Isa::best());
         let alone = |s: &Vec<u32>| one.run(std::slice::from_ref(s), |_, _| usize::MAX).remove(0);
         let want: Vec<_> = sequences.iter().map(alone).collect();
         for (threads, page_size) in [(1, 1), (2, 3), (3, 16), (4, 200)] {
-            let cpu = Cpu::new(&plan, seed, threads, page_size, Isa::best());
+            let cpu = Cpu::keeping(kv, &plan, seed, threads, page_size, Isa::best());
             let mut cpu = cpu.scrambled(page_size as u64);
             for most in [1, 5, 33, 1000] {
                 // Unequal chunks; now and then a sequence sits a step out.
                 let found = cpu.run(&sequences, |_, _| random.below(most + 1));
-                assert!(found == want, "{threads} threads, pages of {page_size}, up to {most}");
+                assert!(
+                    found == want,
+                    "{kv:?}: {threads} threads, pages of {page_size}, up to {most}"
+                );
             }
+        }
+    }
+}
+
+/// Logits differ by what 11 bits of keys and values leave, and by something. A router is no measure:
+/// a token between two experts goes to one or the other.
+#[test]
+fn a_cache_of_half_precision_is_as_close_as_its_bits() {
+    let plan = plan_of(&small());
+    let tokens = vec![Random(13).tokens(140, 101)];
+    for isa in [Isa::scalar(), Isa::best()] {
+        for page_size in [8, 3] {
+            let all = |kv| Cpu::keeping(kv, &plan, 13, 1, page_size, isa).run(&tokens, |_, _| 100);
+            let (exact, half) = (all(KvType::F32).concat(), all(KvType::F16).concat());
+            let largest = exact.iter().flatten().fold(0.0f32, |most, x| most.max(x.abs()));
+            let pairs = exact.iter().flatten().zip(half.iter().flatten());
+            let errors = pairs.map(|(a, b)| f64::from((a - b).abs() / largest));
+            let mean = errors.clone().sum::<f64>() / errors.count() as f64;
+            println!("{}, pages of {page_size}: {mean:e}", isa.name());
+            // 2⁻¹² of each key and value, in random directions.
+            assert!((1e-6..f64::exp2(-12.0)).contains(&mean), "{}: {mean}", isa.name());
         }
     }
 }

@@ -208,7 +208,7 @@ fn every_type_agrees_with_float64() {
         for isa in isas() {
             let mut setup = Setup::new(isa, 2, cols);
             let matrix = pack(dtype, &bytes, rows, cols, &setup.pool);
-            for m in [1, 2, 5, 13, 70] {
+            for m in [1, 2, 5, 13, 31, 70] {
                 let x = activations(m, cols, &mut random);
                 for mode in MODES {
                     let y = setup.product(mode, &x, m, &matrix, Some(&bias));
@@ -248,7 +248,7 @@ fn an_element_depends_on_its_own_rows_alone() {
     for dtype in TYPES {
         let (rows, cols) = (50, 768);
         let bytes = stored(dtype, rows, cols, &mut random);
-        let x = activations(17, cols, &mut random);
+        let x = activations(33, cols, &mut random);
         for isa in isas() {
             for mode in MODES {
                 let mut one = Setup::new(isa, 1, cols);
@@ -257,7 +257,7 @@ fn an_element_depends_on_its_own_rows_alone() {
                     x.chunks(cols).map(|row| one.product(mode, row, 1, &matrix, None)).collect();
                 for threads in [1, 2, 3] {
                     let mut many = Setup::new(isa, threads, cols);
-                    for m in 1..=17 {
+                    for m in (1..=17).chain([23, 32, 33]) {
                         let y = many.product(mode, &x[..m * cols], m, &matrix, None);
                         for (r, row) in y.chunks(rows).enumerate() {
                             assert_eq!(row, alone[r], "{dtype:?} {isa:?} {mode:?} m={m} row {r}");

@@ -120,7 +120,7 @@ impl Facts {
             let parts = plan.matrices[id].parts.iter();
             parts.filter_map(|p| model.weights.describe(&p.tensor)).map(|t| t.bytes as u64).sum()
         };
-        let (element, activation) = device.element_bytes();
+        let (element, activation) = device.element_bytes(plan, &model.weights);
         let storage =
             Storage { matrix_bytes: &stored, kv_element: element, activation_element: activation };
         let numbers = |shape: &[usize]| shape.iter().map(|n| *n as u64).product::<u64>();

@@ -7,12 +7,13 @@ use pacer_emulator::host::Config;
 use serde_json::Value;
 
 use super::model_flags::{
-    ActivationBits, Chunking, DeviceChoice, DtypeChoice, LoadFormat, ModelFlags, SchedulePolicy,
+    ActivationBits, Chunking, DeviceChoice, DtypeChoice, KvDtype, LoadFormat, ModelFlags,
+    SchedulePolicy,
 };
 use super::out;
 use super::progress::Progress;
 use crate::device::Device;
-use crate::device::cpu::{CpuDevice, CpuOptions, Mode, available_memory};
+use crate::device::cpu::{CpuDevice, CpuOptions, KvType, Mode, available_memory};
 use crate::device::gpu::driver::Driver;
 use crate::device::gpu::driver::cuda::Cuda;
 use crate::device::gpu::driver::emulated::Emulated;
@@ -21,7 +22,7 @@ use crate::device::null::NullDevice;
 use crate::engine::Engine;
 use crate::engine::model::{Model, PendingText};
 use crate::engine::options::{self, EngineOptions, ModelOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::scheduler::Policy;
 use crate::types::Dtype;
 
@@ -109,7 +110,12 @@ fn cpu(flags: &ModelFlags) -> Result<Box<dyn Device>> {
         ActivationBits::Sixteen => Mode::Int16,
         ActivationBits::Eight => Mode::Int8,
     };
-    let options = CpuOptions { threads, bind, numa, weights, mode, ..CpuOptions::default() };
+    let kv = match flags.kv_cache_dtype {
+        KvDtype::Auto => None,
+        KvDtype::Float32 => Some(KvType::F32),
+        KvDtype::Float16 => Some(KvType::F16),
+    };
+    let options = CpuOptions { threads, bind, numa, weights, mode, kv, ..CpuOptions::default() };
     Ok(Box::new(CpuDevice::new(options)?))
 }
 
@@ -123,6 +129,12 @@ pub fn open_cuda(flags: &ModelFlags) -> Result<Arc<dyn Driver>> {
 }
 
 fn gpu(flags: &ModelFlags, driver: Arc<dyn Driver>) -> Result<Box<dyn Device>> {
+    if flags.kv_cache_dtype != KvDtype::Auto {
+        return Err(Error::usage(
+            "--kv-cache-dtype: a GPU keeps keys and values in the type of its activations; set \
+             --dtype, or --device cpu",
+        ));
+    }
     let asked = model_options(flags).dtype;
     let (dtype, packed) = (asked.unwrap_or(Dtype::BF16), asked.is_none());
     let options = GpuOptions { dtype, packed, graph_sizes: flags.graph_sizes };

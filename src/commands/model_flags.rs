@@ -37,6 +37,12 @@ choice! {
 }
 
 choice! {
+    /// How the CPU keeps keys and values; `auto` is float16 for weights that are mostly quantised,
+    /// else float32.
+    KvDtype { Auto = "auto", Float32 = "float32", Float16 = "float16" }
+}
+
+choice! {
     /// Which waiting request goes first: arrival order, or the longest cached prefix.
     SchedulePolicy { Fcfs = "fcfs", Lpm = "lpm" }
 }
@@ -96,6 +102,7 @@ pub struct ModelFlags {
     /// What is done about memory nodes.
     pub numa: Option<Numa>,
     pub activation_bits: ActivationBits,
+    pub kv_cache_dtype: KvDtype,
     /// Share of device memory for weights and cache.
     pub mem_fraction_static: Option<f64>,
     /// Most tokens in the key-value cache.
@@ -136,6 +143,7 @@ impl Default for ModelFlags {
             cpu_bind: None,
             numa: None,
             activation_bits: ActivationBits::default(),
+            kv_cache_dtype: KvDtype::default(),
             mem_fraction_static: None,
             max_total_tokens: None,
             page_size: None,
@@ -252,6 +260,11 @@ macro_rules! with_model_flags {
             /// (blocks with outliers and 8-bit weights still meet 16) (default 16)
             #[argh(option, arg_name = "BITS", default = "Default::default()")]
             activation_bits: $crate::commands::model_flags::ActivationBits,
+
+            /// how the CPU keeps keys and values: auto, float32 or float16; auto is float16 where
+            /// most weights are quantised, as llama.cpp does, else float32 (default auto)
+            #[argh(option, arg_name = "TYPE", default = "Default::default()")]
+            kv_cache_dtype: $crate::commands::model_flags::KvDtype,
 
             /// share of device memory for weights and cache, above 0 and up to 1 (default: chosen
             /// from the device)
@@ -392,6 +405,7 @@ macro_rules! with_model_flags {
                     cpu_bind: self.cpu_bind,
                     numa: self.numa,
                     activation_bits: self.activation_bits,
+                    kv_cache_dtype: self.kv_cache_dtype,
                     mem_fraction_static: self.mem_fraction_static,
                     max_total_tokens: self.max_total_tokens,
                     page_size: self.page_size,

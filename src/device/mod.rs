@@ -90,8 +90,8 @@ pub struct MemoryUse {
 pub trait Device: Send {
     fn info(&self) -> DeviceInfo;
 
-    /// Bytes of one number in the key-value cache, and of one activation.
-    fn element_bytes(&self) -> (usize, usize);
+    /// Bytes of one number in the key-value cache, and of one activation, for `plan`.
+    fn element_bytes(&self, plan: &Plan, weights: &Weights) -> (usize, usize);
 
     /// Prompt tokens beside which decodes go on well: products of so many rows are about as
     /// efficient as larger ones. `None`: larger ones are always better.

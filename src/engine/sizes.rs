@@ -40,7 +40,7 @@ pub fn memory_plan(
     weights: &Weights,
     options: &EngineOptions,
 ) -> Result<MemoryPlan> {
-    let (kv_element, activation) = device.element_bytes();
+    let (kv_element, activation) = device.element_bytes(plan, weights);
     let stored = device.weight_bytes(plan, weights);
     let kv_per_token = plan.kv.bytes_per_token(kv_element) as u64;
     let (tokens, rows) = (step_tokens(options), logit_rows(options));

@@ -46,8 +46,8 @@ impl Device for Samples {
         self.inner.info()
     }
 
-    fn element_bytes(&self) -> (usize, usize) {
-        self.inner.element_bytes()
+    fn element_bytes(&self, plan: &Plan, weights: &Weights) -> (usize, usize) {
+        self.inner.element_bytes(plan, weights)
     }
 
     fn prepare(

@@ -1,7 +1,7 @@
 //! A loaded model: checks a batch, walks the plan over buffers allocated once, records each op.
 
 use super::attention;
-use super::kv_cache::{Element, KvCache};
+use super::kv_cache::{KvCache, Place};
 use super::matmul::Scratch;
 use super::moe;
 use super::numbers::Numbers;
@@ -39,14 +39,6 @@ pub struct State {
     pub places: Vec<Place>,
 }
 
-/// Where a row's token stands in its sequence and in the cache.
-#[derive(Debug, Clone, Copy)]
-pub struct Place {
-    pub position: usize,
-    pub page: usize,
-    pub slot: usize,
-}
-
 impl CpuLoaded {
     /// Allocates everything that steps of `model` need.
     ///
@@ -66,7 +58,7 @@ impl CpuLoaded {
         let buffers = buffers.ok_or_else(|| {
             Error::limit("activations do not fit in memory; lower --chunked-prefill-size")
         })?;
-        let cache = KvCache::new(&plan.kv, limits)?;
+        let cache = KvCache::new(&plan.kv, model.kv, limits)?;
         let (ops, threads) = (attentions(plan), model.pool.threads());
         // No sequence can outgrow the cache.
         let positions = limits.context.min(limits.pages.saturating_mul(limits.page_size));
@@ -74,7 +66,7 @@ impl CpuLoaded {
             plan.ropes.iter().map(|rope| Angles::new(rope, positions)).collect();
         let state = State {
             buffers,
-            attention: attention::Workspace::new(&ops, cache.layout.row, threads, limits)?,
+            attention: attention::Workspace::new(&ops, &cache, threads, limits)?,
             cache,
             moe: moe::Workspace::new(plan, limits)?,
             scratch: model.scratch(),
@@ -160,7 +152,7 @@ impl Loaded for CpuLoaded {
     fn storage(&self) -> Storage<'_> {
         Storage {
             matrix_bytes: &*self.matrix_bytes,
-            kv_element: size_of::<Element>(),
+            kv_element: self.state.cache.kind().bytes(),
             activation_element: size_of::<f32>(),
         }
     }

@@ -1,7 +1,7 @@
 //! The CPU device: a real engine with SIMD chosen at run time and a persistent thread pool.
 //!
 //! [`prepare`] packs the weights, [`executor`] runs steps, [`reference`] says in f64 what each op
-//! means. Activations and the key-value cache are f32. A token's numbers depend on its own
+//! means. Activations are f32, the key-value cache f32 or f16. A token's numbers depend on its own
 //! sequence alone: not on the batch, the chunk it arrives in, its pages, or the threads.
 
 pub mod affinity;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use self::affinity::CpuSet;
 pub use self::executor::CpuLoaded;
-use self::kv_cache::Element;
+pub use self::kv_cache::KvType;
 pub use self::matmul::Mode;
 use self::numa::{Numa, Placement};
 use self::pool::Pool;
@@ -53,6 +53,25 @@ pub struct CpuOptions {
     pub isa: Isa,
     /// How quantised weights are multiplied.
     pub mode: Mode,
+    /// How keys and values are kept; `None`: as the weights ask, see [`CpuOptions::kv_type`].
+    pub kv: Option<KvType>,
+}
+
+impl CpuOptions {
+    /// What is asked for; else f16 if most bytes of the weights are quantised and meet integers, as
+    /// llama.cpp keeps them whatever the weights, and f32 where all else is float32.
+    fn kv_type(&self, plan: &Plan, weights: &Weights) -> KvType {
+        self.kv.unwrap_or_else(|| {
+            let (mut quantised, mut all) = (0, 0);
+            for (name, _) in plan.tensors() {
+                let Some(tensor) = weights.describe(name) else { continue };
+                all += tensor.bytes;
+                quantised += if tensor.dtype.is_quantised() { tensor.bytes } else { 0 };
+            }
+            let integers = self.mode != Mode::Exact && 2 * quantised > all;
+            if integers { KvType::F16 } else { KvType::F32 }
+        })
+    }
 }
 
 impl Default for CpuOptions {
@@ -64,6 +83,7 @@ impl Default for CpuOptions {
             weights: None,
             isa: Isa::best(),
             mode: Mode::default(),
+            kv: None,
         }
     }
 }
@@ -150,8 +170,8 @@ impl Device for CpuDevice {
         Some(MIXED_PREFILL)
     }
 
-    fn element_bytes(&self) -> (usize, usize) {
-        (size_of::<Element>(), size_of::<f32>())
+    fn element_bytes(&self, plan: &Plan, weights: &Weights) -> (usize, usize) {
+        (self.options.kv_type(plan, weights).bytes(), size_of::<f32>())
     }
 
     fn prepare(

@@ -1,4 +1,4 @@
-//! f32 numbers that begin at a line of the cache.
+//! Numbers that begin at a line of the cache.
 //!
 //! The allocator places large vectors 16 bytes behind the beginning of a page, so that every other
 //! vector of eight numbers would cross two lines, and every 16 columns of an output touch two.
@@ -6,46 +6,68 @@
 use std::alloc::{Layout, alloc_zeroed};
 use std::ops::{Deref, DerefMut};
 
-/// Numbers of a line.
-const LINE: usize = 64 / size_of::<f32>();
+use half::f16;
+
+/// Bytes of a line.
+pub const LINE: usize = 64;
+
+/// What is zero where all its bytes are.
+pub trait Number: Copy + Send + Sync + 'static + sealed::Number {}
+
+impl Number for f32 {}
+impl Number for f16 {}
+
+mod sealed {
+    pub trait Number {}
+    impl Number for f32 {}
+    impl Number for half::f16 {}
+}
 
 /// A vector of fixed length whose first number begins a line.
-#[derive(Debug, Default)]
-pub struct Numbers {
-    data: Vec<f32>,
+#[derive(Debug)]
+pub struct Numbers<T = f32> {
+    data: Vec<T>,
     first: usize,
     len: usize,
 }
 
-impl Numbers {
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Numbers { data: Vec::new(), first: 0, len: 0 }
+    }
+}
+
+impl<T: Number> Numbers<T> {
     /// `len` zeros, or `None` if there is no memory for them. Large ones come as the system's own
     /// zero pages: no memory is taken before it is written to.
-    pub fn zeroed(len: usize) -> Option<Numbers> {
-        let data = zeros(len.checked_add(LINE - 1)?)?;
-        let first = data.as_ptr().align_offset(64).min(LINE - 1);
+    pub fn zeroed(len: usize) -> Option<Self> {
+        let spare = LINE / size_of::<T>() - 1;
+        let data: Vec<T> = zeros(len.checked_add(spare)?)?;
+        let first = data.as_ptr().align_offset(LINE).min(spare);
         Some(Numbers { data, first, len })
     }
 }
 
-impl Deref for Numbers {
-    type Target = [f32];
+impl<T> Deref for Numbers<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         &self.data[self.first..self.first + self.len]
     }
 }
 
-impl DerefMut for Numbers {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T> DerefMut for Numbers<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         &mut self.data[self.first..self.first + self.len]
     }
 }
 
-fn zeros(len: usize) -> Option<Vec<f32>> {
-    let layout = Layout::array::<f32>(len).ok().filter(|layout| layout.size() > 0)?;
+fn zeros<T: Number>(len: usize) -> Option<Vec<T>> {
+    let layout = Layout::array::<T>(len).ok().filter(|layout| layout.size() > 0)?;
     // SAFETY: the layout's size is not zero.
-    let data = unsafe { alloc_zeroed(layout) }.cast::<f32>();
-    // SAFETY: allocated just now by the global allocator for `len` numbers, all initialised.
+    let data = unsafe { alloc_zeroed(layout) }.cast::<T>();
+    // SAFETY: allocated just now by the global allocator for `len` numbers, all initialised: a
+    // `Number` may have any bytes.
     (!data.is_null()).then(|| unsafe { Vec::from_raw_parts(data, len, len) })
 }
 
@@ -56,14 +78,17 @@ mod tests {
     #[test]
     fn numbers_begin_a_line_wherever_they_are_moved() {
         for len in [0, 1, 15, 16, 100, 1 << 20] {
-            let mut numbers = Numbers::zeroed(len).unwrap();
+            let mut numbers = Numbers::<f32>::zeroed(len).unwrap();
             assert!(numbers.iter().all(|x| *x == 0.0) && numbers.len() == len);
             numbers.fill(1.0);
             let moved = [std::mem::take(&mut numbers)];
             assert_eq!(moved[0].as_ptr().align_offset(64), 0, "{len}");
             assert!(moved[0].iter().all(|x| *x == 1.0) && numbers.is_empty());
+            let halves = Numbers::<f16>::zeroed(len).unwrap();
+            assert!(halves.iter().all(|x| *x == f16::ZERO) && halves.len() == len);
+            assert_eq!(halves.as_ptr().align_offset(64), 0, "{len}");
         }
-        assert!(Numbers::zeroed(usize::MAX).is_none());
-        assert!(Numbers::zeroed(usize::MAX / 8).is_none());
+        assert!(Numbers::<f32>::zeroed(usize::MAX).is_none());
+        assert!(Numbers::<f16>::zeroed(usize::MAX / 2).is_none());
     }
 }

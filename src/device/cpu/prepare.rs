@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::CpuOptions;
 use super::attention::Attention;
 use super::decode::{find, vector};
+use super::kv_cache::KvType;
 use super::matmul::{self, Mode, PackPart, PackedMatrix, Scratch};
 use super::pool::Pool;
 use super::simd::Isa;
@@ -27,6 +28,7 @@ pub struct Model {
     pub pool: Arc<Pool>,
     pub isa: Isa,
     pub mode: Mode,
+    pub kv: KvType,
     /// Ops as they run: some at once with their neighbour.
     pub steps: Vec<Step>,
     pub vectors: Vec<Vec<f32>>,
@@ -64,6 +66,7 @@ impl Model {
             limits: *limits,
             isa: options.isa,
             mode: options.mode,
+            kv: options.kv_type(plan, weights),
             steps: fuse(plan),
             vectors: Vec::new(),
             packed: Vec::new(),

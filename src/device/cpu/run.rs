@@ -7,7 +7,7 @@ use super::numbers::Numbers;
 use super::ops::activation::{gated, soft_cap};
 use super::ops::norm::{add_squares, inverse_rms, scale_by_weight, sum_squares};
 use super::ops::rope::rotate;
-use super::parallel::{Columns, Shared, each_pair, each_piece, each_row, split};
+use super::parallel::{Columns, each_pair, each_piece, each_row};
 use super::prepare::{Model, Step};
 use super::simd::Isa;
 use crate::device::Batch;
@@ -168,38 +168,20 @@ impl Run<'_> {
     }
 
     fn kv_write(&mut self, k: &View, v: &View, layer: usize) {
-        let layout = self.state.cache.layout;
-        let (k_columns, v_columns, width) = (self.columns(k), self.columns(v), layout.head_dim);
-        let (keys, values) = (&self.state.buffers[k.buffer], &self.state.buffers[v.buffer]);
-        let places = &self.state.places;
-        let cache = self.state.cache.layer_mut(layer);
-        let (to_k, to_v) = (Shared::new(&mut cache.k), Shared::new(&mut cache.v));
-        // By heads, not rows: no two threads write one slot, even if two rows name it.
-        split(&self.model.pool, layout.kv_heads, places.len() * width, &|heads| {
-            for (row, place) in places.iter().enumerate() {
-                for head in heads.clone() {
-                    let from = head * width..(head + 1) * width;
-                    let (at, apart) = layout.key(place.page, head, place.slot);
-                    // SAFETY: every head's rows are written by one thread.
-                    let to = unsafe { to_k.part(at..at + (width - 1) * apart + 1) };
-                    let key = &keys[k_columns.of(row)][from.clone()];
-                    to.iter_mut().step_by(apart).zip(key).for_each(|(to, x)| *to = *x);
-                    let at = layout.offset(place.page, head, place.slot);
-                    // SAFETY: as above.
-                    let to = unsafe { to_v.part(at..at + width) };
-                    to.copy_from_slice(&values[v_columns.of(row)][from]);
-                }
-            }
-        });
+        let (k_columns, v_columns) = (self.columns(k), self.columns(v));
+        let state = &mut *self.state;
+        let keys = (&*state.buffers[k.buffer], k_columns);
+        let values = (&*state.buffers[v.buffer], v_columns);
+        let how = (&*self.model.pool, self.model.isa);
+        state.cache.write(how, layer, &state.places, keys, values);
     }
 
     fn attention(&mut self, q: &View, out: &View, layer: usize, kind: &Attention) {
         let (q_columns, out_columns) = (self.columns(q), self.columns(out));
         let mut data = self.take(out);
         let (model, state) = (self.model, &mut *self.state);
-        let cache = (state.cache.layout, state.cache.layer(layer));
         let io = Io { q: &state.buffers[q.buffer], q_columns, out: &mut data, out_columns };
-        let how = (&*model.pool, model.isa);
+        let (how, cache) = ((&*model.pool, model.isa), (&state.cache, layer));
         attention(how, kind, self.batch, cache, io, &mut state.attention);
         self.put(out, data);
     }

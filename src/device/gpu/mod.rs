@@ -114,7 +114,7 @@ impl Device for GpuDevice {
         }
     }
 
-    fn element_bytes(&self) -> (usize, usize) {
+    fn element_bytes(&self, _: &Plan, _: &Weights) -> (usize, usize) {
         (2, 2)
     }
 

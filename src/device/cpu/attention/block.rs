@@ -5,6 +5,8 @@
 //! row's result has the same bits whatever tile it is computed in, and however keys are paged.
 
 use super::{BLOCK, OCTETS};
+use crate::device::cpu::kv_cache::Element;
+use crate::device::cpu::numbers::LINE;
 use crate::device::cpu::simd::{LANES, Lanes, math, simd_fn};
 
 /// One query row against one block of positions.
@@ -37,46 +39,41 @@ pub struct Scores {
 
 /// Keys and values of one block of positions.
 #[derive(Debug, Clone, Copy)]
-pub struct Block<'a> {
+pub struct Block<'a, E> {
     /// Octet `o`'s keys, `[width, 8]`, begin at `k_at[o]`.
-    pub k: &'a [f32],
-    pub k_at: &'a [usize; OCTETS],
+    pub k: &'a [E],
+    pub k_at: &'a [usize],
     /// Position `j`'s values begin at `v_at[j]`.
-    pub v: &'a [f32],
-    pub v_at: &'a [usize; BLOCK],
+    pub v: &'a [E],
+    pub v_at: &'a [usize],
     pub width: usize,
-    /// Octets of keys of the block that comes next, where few rows use a block and memory is what
-    /// they wait for: they are asked for while values are weighed, and this block's values while
-    /// keys are multiplied. Pages lie apart, so that the hardware does not see what comes.
-    pub ahead: Option<&'a [usize]>,
+    pub ahead: &'a Ahead<'a, E>,
 }
 
-impl Block<'_> {
-    /// Asks for line `line` (64 bytes) of the values of the positions from `first` on, below `end`.
-    #[inline(always)]
-    fn ask_value<S: Lanes>(&self, first: usize, end: usize, line: usize) {
-        let lines = self.width / (2 * LANES);
-        let position = first + line / lines;
-        if position < end {
-            ask::<S>(self.v, self.v_at[position] + line % lines * 2 * LANES);
-        }
-    }
-
-    /// Asks for line `line` of the next block's keys.
-    #[inline(always)]
-    fn ask_key<S: Lanes>(&self, ahead: &[usize], line: usize) {
-        let lines = self.width / 2;
-        if let Some(at) = ahead.get(line / lines) {
-            ask::<S>(self.k, at + line % lines * 2 * LANES);
-        }
-    }
+/// What is asked for meanwhile, where few rows use a block and memory is what they wait for:
+/// while octet `o`'s keys are multiplied the lines of `keys[o]`, while its values are weighed
+/// those of `values[o]`. Pages lie apart, so that the hardware does not see what comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Ahead<'a, E> {
+    pub keys: [&'a [E]; OCTETS],
+    pub values: [&'a [E]; OCTETS],
 }
 
-/// Asks for the cache line of the numbers from `at` on.
+impl<E: 'static> Ahead<'_, E> {
+    /// Nothing is asked for.
+    pub const NOTHING: Ahead<'static, E> = Ahead { keys: [&[]; OCTETS], values: [&[]; OCTETS] };
+}
+
+/// Vectors of a cache line.
+const fn line_vectors<E>() -> usize {
+    LINE / size_of::<[E; LANES]>()
+}
+
+/// Asks for the cache line of the numbers from `at` on, if there is one.
 #[inline(always)]
-fn ask<S: Lanes>(data: &[f32], at: usize) {
-    if let Some(numbers) = data.get(at..).and_then(|data| data.first_chunk()) {
-        S::prefetch(numbers);
+fn ask<S: Lanes, E>(data: &[E], at: usize) {
+    if let Some(number) = data.get(at) {
+        S::prefetch(number);
     }
 }
 
@@ -84,9 +81,9 @@ simd_fn! {
     /// Online softmax over one block (Milakov and Gimelshein, arXiv:1805.02867; Dao et al.,
     /// FlashAttention, arXiv:2205.14135). `q` and `acc` are `[rows.len(), width]`, `scores`
     /// `[rows.len(), BLOCK]` scratch.
-    pub fn attend_block<S>(
+    pub fn attend_block<S, E: Element>(
         q: &[f32],
-        block: &Block,
+        block: &Block<E>,
         kind: Scores,
         rows: &mut [RowState],
         scores: &mut [f32],
@@ -98,14 +95,13 @@ simd_fn! {
         let octets = (low / LANES, high.div_ceil(LANES));
         let mut r = 0;
         while r < rows.len() {
-            // The first rows ask for the values of all.
-            let end = if r == 0 && block.ahead.is_some() { high } else { 0 };
+            // As many sums as an FMA takes cycles times the FMAs of a cycle, if registers allow.
             r += match rows.len() - r {
-                1 => dots::<S, 1>(q, r, block, octets, scores, end),
-                2 => dots::<S, 2>(q, r, block, octets, scores, end),
-                3 | 5 => dots::<S, 3>(q, r, block, octets, scores, end),
-                4 => dots::<S, 4>(q, r, block, octets, scores, end),
-                _ => dots::<S, 6>(q, r, block, octets, scores, end),
+                1 => dots::<S, E, 1, 4>(q, r, block, octets, scores),
+                2 => dots::<S, E, 2, 4>(q, r, block, octets, scores),
+                3 | 5 => dots::<S, E, 3, 3>(q, r, block, octets, scores),
+                4 => dots::<S, E, 4, 2>(q, r, block, octets, scores),
+                _ => dots::<S, E, 6, 2>(q, r, block, octets, scores),
             };
         }
         for (r, row) in rows.iter_mut().enumerate() {
@@ -120,61 +116,65 @@ simd_fn! {
             let (low, high) = (rows[r].low, rows[r].high);
             let alike = rows[r..].iter().take_while(|b| (b.low, b.high) == (low, high)).count();
             r += match alike {
-                1 => weigh::<S, 1, 8>(block, scores, r, (low, high), acc),
-                2 | 4 => weigh::<S, 2, 4>(block, scores, r, (low, high), acc),
-                _ => weigh::<S, 3, 4>(block, scores, r, (low, high), acc),
+                1 => weigh::<S, E, 1, 8>(block, scores, r, (low, high), acc),
+                2 | 4 => weigh::<S, E, 2, 4>(block, scores, r, (low, high), acc),
+                _ => weigh::<S, E, 3, 3>(block, scores, r, (low, high), acc),
             };
         }
     }
 }
 
-/// Scores of `R` query rows from `r` with the positions of octets `first .. end`, two octets at a
-/// time; says `R`. Meanwhile values of positions below `ask` are asked for.
+/// Scores of `R` query rows from `r` with the positions of octets `first .. end`, `O` octets at a
+/// time; says `R`.
 #[inline(always)]
-fn dots<S: Lanes, const R: usize>(
+fn dots<S: Lanes, E: Element, const R: usize, const O: usize>(
     q: &[f32],
     r: usize,
-    block: &Block,
+    block: &Block<E>,
     (first, end): (usize, usize),
     scores: &mut [f32],
-    ask: usize,
 ) -> usize {
     let mut octet = first;
+    while octet + O <= end {
+        dot_tile::<S, E, R, O>(q, r, block, octet, scores);
+        octet += O;
+    }
     while octet + 2 <= end {
-        dot_tile::<S, R, 2>(q, r, block, octet, scores, ask);
+        dot_tile::<S, E, R, 2>(q, r, block, octet, scores);
         octet += 2;
     }
     if octet < end {
-        dot_tile::<S, R, 1>(q, r, block, octet, scores, ask);
+        dot_tile::<S, E, R, 1>(q, r, block, octet, scores);
     }
     R
 }
 
-/// `R` rows times `O` octets: one lane a position, column after column. As many values are asked
-/// for as there are keys: half a line a column and octet.
+/// `R` rows times `O` octets: one lane a position, column after column.
 #[inline(always)]
-fn dot_tile<S: Lanes, const R: usize, const O: usize>(
+fn dot_tile<S: Lanes, E: Element, const R: usize, const O: usize>(
     q: &[f32],
     r: usize,
-    block: &Block,
+    block: &Block<E>,
     octet: usize,
     scores: &mut [f32],
-    ask: usize,
 ) {
     let width = block.width;
     let query: [&[f32]; R] = std::array::from_fn(|i| &q[(r + i) * width..][..width]);
-    let keys: [&[[f32; LANES]]; O] =
+    let keys: [&[[E; LANES]]; O] =
         std::array::from_fn(|n| vectors(block.k, block.k_at[octet + n], width * LANES));
+    // The first rows ask for all.
+    let ahead: [&[E]; O] =
+        std::array::from_fn(|n| if r == 0 { block.ahead.keys[octet + n] } else { &[] });
     let mut sums = [[S::splat(0.0); O]; R];
-    for c in 0..width {
-        if ask > 0 && (c * O).is_multiple_of(2) {
-            block.ask_value::<S>(octet * LANES, ask, c * O / 2);
-        }
-        let key: [S; O] = std::array::from_fn(|n| S::load(&keys[n][c]));
-        for i in 0..R {
-            let x = S::splat(query[i][c]);
-            for n in 0..O {
-                sums[i][n] = x.fma(key[n], sums[i][n]);
+    for first in (0..width).step_by(line_vectors::<E>()) {
+        ahead.iter().for_each(|data| ask::<S, E>(data, first * LANES));
+        for c in first..first + line_vectors::<E>() {
+            let key: [S; O] = std::array::from_fn(|n| E::load(&keys[n][c]));
+            for i in 0..R {
+                let x = S::splat(query[i][c]);
+                for n in 0..O {
+                    sums[i][n] = x.fma(key[n], sums[i][n]);
+                }
             }
         }
     }
@@ -187,7 +187,7 @@ fn dot_tile<S: Lanes, const R: usize, const O: usize>(
 
 /// `len` numbers from `offset`, as vectors.
 #[inline(always)]
-fn vectors(data: &[f32], offset: usize, len: usize) -> &[[f32; LANES]] {
+fn vectors<E>(data: &[E], offset: usize, len: usize) -> &[[E; LANES]] {
     data[offset..offset + len].as_chunks::<LANES>().0
 }
 
@@ -245,8 +245,8 @@ fn scale<S: Lanes>(line: &mut [f32], factor: f32) {
 /// `acc += weights · v` for `R` rows from `r` over positions `low .. high`, `V` vectors of
 /// columns at a time; says `R`.
 #[inline(always)]
-fn weigh<S: Lanes, const R: usize, const V: usize>(
-    block: &Block,
+fn weigh<S: Lanes, E: Element, const R: usize, const V: usize>(
+    block: &Block<E>,
     scores: &[f32],
     r: usize,
     seen: (usize, usize),
@@ -254,20 +254,24 @@ fn weigh<S: Lanes, const R: usize, const V: usize>(
 ) -> usize {
     let count = block.width / LANES;
     let mut c = 0;
-    while c + V <= count {
-        weigh_columns::<S, R, V>(block, scores, r, seen, acc, c);
+    while c + V <= count && (V == 4 || count - c != 4) {
+        weigh_columns::<S, E, R, V>(block, scores, r, seen, acc, c);
         c += V;
     }
-    while c < count {
-        weigh_columns::<S, R, 1>(block, scores, r, seen, acc, c);
-        c += 1;
+    // Two and two, not three and one.
+    while c + 2 <= count {
+        weigh_columns::<S, E, R, 2>(block, scores, r, seen, acc, c);
+        c += 2;
+    }
+    if c < count {
+        weigh_columns::<S, E, R, 1>(block, scores, r, seen, acc, c);
     }
     R
 }
 
 #[inline(always)]
-fn weigh_columns<S: Lanes, const R: usize, const V: usize>(
-    block: &Block,
+fn weigh_columns<S: Lanes, E: Element, const R: usize, const V: usize>(
+    block: &Block<E>,
     scores: &[f32],
     r: usize,
     (low, high): (usize, usize),
@@ -281,20 +285,24 @@ fn weigh_columns<S: Lanes, const R: usize, const V: usize>(
         let row = vectors(acc, (r + i) * width, width);
         std::array::from_fn(|n| S::load(&row[c + n]))
     });
-    // The first rows ask, in each pass for its share: as many keys as there are values.
-    let ahead = if r == 0 { block.ahead.unwrap_or_default() } else { &[] };
-    let first_line = c / V * BLOCK * V / 2;
-    for j in low..high {
-        if !ahead.is_empty() {
-            let line = first_line + j * V / 2;
-            (line..line + V.div_ceil(2)).for_each(|line| block.ask_key::<S>(ahead, line));
-        }
-        let row = vectors(block.v, block.v_at[j] + c * LANES, V * LANES);
-        let weights: [S; R] = std::array::from_fn(|i| S::splat(lines[i][j]));
-        for n in 0..V {
-            let value = S::load(&row[n]);
-            for i in 0..R {
-                sums[i][n] = weights[i].fma(value, sums[i][n]);
+    let v_at = &block.v_at[..high];
+    for octet in low / LANES..high.div_ceil(LANES) {
+        // The first rows ask, in each pass for its columns.
+        let ahead = if r == 0 { block.ahead.values[octet] } else { &[] };
+        let first = octet * LANES;
+        for j in first.max(low)..high.min(first + LANES) {
+            if !ahead.is_empty() {
+                let at = (j - first) * width + c * LANES;
+                let lines = (0..V).step_by(line_vectors::<E>());
+                lines.for_each(|n| ask::<S, E>(ahead, at + n * LANES));
+            }
+            let row = vectors(block.v, v_at[j] + c * LANES, V * LANES);
+            let weights: [S; R] = std::array::from_fn(|i| S::splat(lines[i][j]));
+            for n in 0..V {
+                let value: S = E::load(&row[n]);
+                for i in 0..R {
+                    sums[i][n] = weights[i].fma(value, sums[i][n]);
+                }
             }
         }
     }

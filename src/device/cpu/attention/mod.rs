@@ -10,13 +10,15 @@
 //! (Dao et al., Flash-Decoding, 2023): same arithmetic, other threads.
 
 mod block;
+mod places;
 mod tile;
 
 use std::ops::Range;
 
 use self::block::RowState;
-use self::tile::{BlockSpace, Job, Output};
-use super::kv_cache::{LayerCache, Layout};
+use self::places::Places;
+use self::tile::{BlockSpace, Job, Output, Unit};
+use super::kv_cache::{Element, KeySpace, KvCache, LayerCache, Layers, Layout};
 use super::numbers::Numbers;
 use super::parallel::{Columns, Shared};
 use super::pool::Pool;
@@ -104,6 +106,11 @@ pub struct Workspace {
 }
 
 struct TileScratch {
+    /// Of what is read, `here`, and of what comes next.
+    places: Box<[Places; 2]>,
+    here: usize,
+    /// The item whose first places stand `here` already.
+    found: Option<usize>,
     q: Numbers,
     space: BlockSpace,
     part: Numbers,
@@ -113,20 +120,31 @@ struct TileScratch {
 }
 
 impl Workspace {
-    /// Scratch that is enough for each of `ops` on `threads` threads.
+    /// Scratch that is enough for each of `ops` on `threads` threads, with keys and values in
+    /// `cache`.
     ///
     /// # Errors
     /// If there is not enough memory.
-    pub fn new(ops: &[Attention], row: usize, threads: usize, limits: &Limits) -> Result<Self> {
+    pub fn new(
+        ops: &[Attention],
+        cache: &KvCache,
+        threads: usize,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let row = cache.layout.row;
         let rows = ops.iter().map(Attention::rows).max().unwrap_or(0);
         let group = ops.iter().map(Attention::group).max().unwrap_or(0);
         // Keys in octets, where the cache has them by rows.
-        let keys = if limits.page_size.is_multiple_of(LANES) { 0 } else { BLOCK * row };
+        let keys = if cache.layout.octets() { 0 } else { BLOCK * row };
         let numbers = Numbers::zeroed;
         let tile = |_| {
+            let keys = KeySpace::zeroed(cache.kind(), keys)?;
             Some(TileScratch {
+                places: Box::new([Places::new(), Places::new()]),
+                here: 0,
+                found: None,
                 q: numbers(rows * row)?,
-                space: BlockSpace { scores: numbers(rows * BLOCK)?, keys: numbers(keys)? },
+                space: BlockSpace { scores: numbers(rows * BLOCK)?, keys },
                 part: numbers(rows * row)?,
                 whole: numbers(rows * row)?,
                 part_rows: vec![RowState::EMPTY; rows],
@@ -149,9 +167,10 @@ impl Workspace {
     }
 
     pub fn bytes(&self) -> u64 {
-        let tile = |t: &TileScratch| t.q.len() * 3 + t.space.scores.len() + t.space.keys.len();
-        let numbers: usize = self.tiles.iter().map(tile).sum::<usize>() + self.accs.len();
-        (numbers * 4 + self.states.len() * size_of::<RowState>()) as u64
+        let numbers = |t: &TileScratch| t.q.len() * 3 + t.space.scores.len();
+        let tile = |t: &TileScratch| numbers(t) * 4 + t.space.keys.bytes();
+        let tiles: usize = self.tiles.iter().map(tile).sum();
+        (tiles + self.accs.len() * 4 + self.states.len() * size_of::<RowState>()) as u64
     }
 }
 
@@ -168,12 +187,30 @@ pub struct Io<'a> {
     pub out_columns: Columns,
 }
 
-/// Runs one attention op over the batch, whose keys and values are in `cache` already.
+/// Runs attention op `op` of `layer` over the batch, whose keys and values are in `cache` already.
 pub fn attention(
     (pool, isa): (&Pool, Isa),
     op: &Attention,
     batch: &Batch,
-    (layout, cache): (Layout, &LayerCache),
+    (cache, layer): (&KvCache, usize),
+    io: Io,
+    space: &mut Workspace,
+) {
+    match &cache.layers {
+        Layers::F32(layers) => {
+            attend((pool, isa), op, batch, (cache.layout, &layers[layer]), io, space);
+        }
+        Layers::F16(layers) => {
+            attend((pool, isa), op, batch, (cache.layout, &layers[layer]), io, space);
+        }
+    }
+}
+
+fn attend<E: Element>(
+    (pool, isa): (&Pool, Isa),
+    op: &Attention,
+    batch: &Batch,
+    (layout, cache): (Layout, &LayerCache<E>),
     io: Io,
     space: &mut Workspace,
 ) {
@@ -185,11 +222,12 @@ pub fn attention(
         count += span.len.div_ceil(tile);
     }
     let (q, q_columns) = (io.q, io.q_columns);
-    let job = Job { op, isa, batch, layout, cache, q, q_columns, tile, starts };
+    let decode = batch.spans.iter().all(|s| s.len == 1);
+    let waits = decode && layout.octets();
+    let job = Job { op, isa, batch, layout, cache, q, q_columns, tile, starts, waits };
     let out = Output { data: Shared::new(io.out), columns: io.out_columns };
     let units = count * op.kv_heads;
     let longest = batch.spans.iter().map(|s| s.past + s.len).max().unwrap_or(0);
-    let decode = batch.spans.iter().all(|s| s.len == 1);
     if decode && longest > SPLIT && pool.threads() > 1 && units < cut_below(pool.threads()) {
         let states = Shared::new(states);
         let accs = Shared::new(accs);
@@ -200,33 +238,70 @@ pub fn attention(
 }
 
 /// Each unit on one thread, its splits one after another.
-fn whole_units(pool: &Pool, job: &Job, units: usize, tiles: &mut [TileScratch], out: &Output) {
+fn whole_units<E: Element>(
+    pool: &Pool,
+    job: &Job<E>,
+    units: usize,
+    tiles: &mut [TileScratch],
+    out: &Output,
+) {
+    tiles.iter_mut().for_each(|tile| tile.found = None);
     let tiles = Shared::new(tiles);
-    pool.for_each(units, 1, &|thread, range| {
+    let body = |thread: usize, index: usize| {
         // SAFETY: each thread has its own scratch.
         let tile = unsafe { &mut tiles.part(thread..thread + 1)[0] };
-        for index in range {
-            // From the last: the longest first, so that no thread is left with one at the end.
-            let unit = job.unit(units - 1 - index);
-            let len = job.load_queries(&unit, &mut tile.q);
-            let rows = len / job.layout.row;
-            let whole_rows = &mut tile.whole_rows[..rows];
-            whole_rows.fill(RowState::EMPTY);
-            for split in job.splits(&unit) {
-                let part_rows = &mut tile.part_rows[..rows];
-                let (q, part) = (&tile.q[..len], &mut tile.part[..len]);
-                job.run_split(&unit, split, q, &mut tile.space, part_rows, part);
-                job.merge(whole_rows, &mut tile.whole[..len], part_rows, part);
-            }
-            job.finish(&unit, whole_rows, &tile.whole[..len], out);
+        // From the last: the longest first, so that no thread is left with one at the end.
+        let next = (index + 1 < units).then(|| job.unit(units - 2 - index));
+        whole_unit(job, &job.unit(units - 1 - index), tile.found == Some(index), next, tile, out);
+        tile.found = Some(index + 1);
+    };
+    if job.waits {
+        // Neighbours on one thread: it asks for the next one's keys.
+        pool.spread(units, &body);
+    } else {
+        pool.for_each(units, 1, &|thread, range| range.for_each(|index| body(thread, index)));
+    }
+}
+
+/// One unit. Places are found one split ahead, if `found` this unit's first ones are; so are those
+/// of the unit that probably comes `next`.
+fn whole_unit<E: Element>(
+    job: &Job<E>,
+    unit: &Unit,
+    found: bool,
+    next: Option<Unit>,
+    tile: &mut TileScratch,
+    out: &Output,
+) {
+    let (rows, splits) = (job.rows(unit), job.splits(unit));
+    let len = rows * job.layout.row;
+    job.load_queries(unit, &mut tile.q);
+    let (whole_rows, part_rows) = (&mut tile.whole_rows[..rows], &mut tile.part_rows[..rows]);
+    let (q, part) = (&tile.q[..len], &mut tile.part[..len]);
+    whole_rows.fill(RowState::EMPTY);
+    if !found {
+        job.find(unit, splits.start, &mut tile.places[tile.here]);
+    }
+    for split in splits.clone() {
+        let coming = &mut tile.places[1 - tile.here];
+        match &next {
+            _ if split + 1 < splits.end => job.find(unit, split + 1, coming),
+            Some(next) => job.find(next, job.splits(next).start, coming),
+            None => coming.clear(),
         }
-    });
+        let ahead = job.waits.then_some(&tile.places[1 - tile.here]);
+        let places = (&tile.places[tile.here], ahead);
+        job.run_split((unit, split), places, q, &mut tile.space, part_rows, part);
+        job.merge(whole_rows, &mut tile.whole[..len], part_rows, part);
+        tile.here = 1 - tile.here;
+    }
+    job.finish(unit, whole_rows, &tile.whole[..len], out);
 }
 
 /// Each split of each unit on one thread, then the merges in order.
-fn cut_at_splits(
+fn cut_at_splits<E: Element>(
     pool: &Pool,
-    job: &Job,
+    job: &Job<E>,
     units: usize,
     splits: usize,
     tiles: &mut [TileScratch],
@@ -242,11 +317,16 @@ fn cut_at_splits(
             let (unit, split) = (job.unit(index / splits), index % splits);
             if job.splits(&unit).contains(&split) {
                 job.load_queries(&unit, &mut tile.q);
+                let [places, next] = &mut *tile.places;
+                job.find(&unit, split, places);
+                next.clear();
+                let places = (&*places, job.waits.then_some(&*next));
                 // SAFETY: each index has its own part.
                 let part_rows = unsafe { states.part(index * rows..(index + 1) * rows) };
                 // SAFETY: as above.
                 let part = unsafe { accs.part(index * len..(index + 1) * len) };
-                job.run_split(&unit, split, &tile.q[..len], &mut tile.space, part_rows, part);
+                let q = &tile.q[..len];
+                job.run_split((&unit, split), places, q, &mut tile.space, part_rows, part);
             }
         }
     });

@@ -2,27 +2,30 @@
 
 use std::ops::Range;
 
-use super::block::{Block, RowState, Scores, attend_block, merge};
+use super::block::{Ahead, Block, RowState, Scores, attend_block, merge};
+use super::places::Places;
 use super::{Attention, BLOCK, OCTETS, SPLIT};
-use crate::device::cpu::kv_cache::{LayerCache, Layout};
+use crate::device::cpu::kv_cache::{Element, KeySpace, LayerCache, Layout};
 use crate::device::cpu::numbers::Numbers;
 use crate::device::cpu::parallel::{Columns, Shared};
 use crate::device::cpu::simd::{Isa, LANES};
 use crate::device::{Batch, Span};
 
 /// Everything that units read.
-pub struct Job<'a> {
+pub struct Job<'a, E> {
     pub op: &'a Attention,
     pub isa: Isa,
     pub batch: &'a Batch<'a>,
     pub layout: Layout,
-    pub cache: &'a LayerCache,
+    pub cache: &'a LayerCache<E>,
     pub q: &'a [f32],
     pub q_columns: Columns,
     /// Tokens of a tile.
     pub tile: usize,
     /// The first tile of each sequence.
     pub starts: &'a [usize],
+    /// Do few queries wait for memory, and are octets worth asking for?
+    pub waits: bool,
 }
 
 /// One thread's scratch for a block of positions.
@@ -30,7 +33,7 @@ pub struct BlockSpace {
     /// `[rows, BLOCK]`
     pub scores: Numbers,
     /// `[OCTETS, row, 8]` where the cache has keys by rows, else empty.
-    pub keys: Numbers,
+    pub keys: KeySpace,
 }
 
 /// What all units write, each its own rows and columns.
@@ -40,6 +43,7 @@ pub struct Output<'a> {
 }
 
 /// Tokens `tokens` (positions in the sequence) of `span`, with the heads of `kv_head`'s group.
+#[derive(Debug, Clone)]
 pub struct Unit {
     span: Span,
     tokens: Range<usize>,
@@ -53,7 +57,7 @@ impl Unit {
     }
 }
 
-impl Job<'_> {
+impl<E: Element> Job<'_, E> {
     /// Unit `index`: KV heads fastest, then the tiles of each sequence.
     pub fn unit(&self, index: usize) -> Unit {
         let (tile, kv_head) = (index / self.op.kv_heads, index % self.op.kv_heads);
@@ -75,8 +79,13 @@ impl Job<'_> {
         seen.start / SPLIT..seen.end.div_ceil(SPLIT)
     }
 
-    /// Copies the unit's queries to `[rows, row]`, padded with zeros; returns the numbers used.
-    pub fn load_queries(&self, unit: &Unit, to: &mut [f32]) -> usize {
+    /// Query rows of the unit.
+    pub fn rows(&self, unit: &Unit) -> usize {
+        unit.tokens.len() * self.op.group()
+    }
+
+    /// Copies the unit's queries to `[rows, row]`, padded with zeros.
+    pub fn load_queries(&self, unit: &Unit, to: &mut [f32]) {
         let (width, padded) = (self.layout.head_dim, self.layout.row);
         let group = self.op.group();
         for (t, position) in unit.tokens.clone().enumerate() {
@@ -88,14 +97,28 @@ impl Job<'_> {
                 line[width..].fill(0.0);
             }
         }
-        unit.tokens.len() * group * padded
     }
 
-    /// Attends to the positions of one split, beginning afresh.
+    /// The positions of `split` that the unit reads: from the beginning of a block.
+    fn read(&self, unit: &Unit, split: usize) -> Range<usize> {
+        let seen = self.seen(unit);
+        let first = (split * SPLIT).max(seen.start / BLOCK * BLOCK);
+        first..((split + 1) * SPLIT).min(seen.end)
+    }
+
+    /// Finds what [`Job::run_split`] reads.
+    pub fn find(&self, unit: &Unit, split: usize, places: &mut Places) {
+        let read = self.read(unit, split);
+        let pages = &self.batch.pages[unit.span.pages_start..];
+        places.find(&self.layout, pages, unit.kv_head, read.start, read.len());
+    }
+
+    /// Attends to the positions of one split, beginning afresh. `places` are found, and so is what
+    /// comes `next`, if it is worth asking for.
     pub fn run_split(
         &self,
-        unit: &Unit,
-        split: usize,
+        (unit, split): (&Unit, usize),
+        (places, next): (&Places, Option<&Places>),
         q: &[f32],
         space: &mut BlockSpace,
         rows: &mut [RowState],
@@ -103,86 +126,51 @@ impl Job<'_> {
     ) {
         rows.fill(RowState::EMPTY);
         acc.fill(0.0);
-        let kind = Scores { scale: self.op.scale, softcap: self.op.softcap };
-        let seen = self.seen(unit);
-        let first = (split * SPLIT).max(seen.start / BLOCK * BLOCK);
-        let end = ((split + 1) * SPLIT).min(seen.end);
-        // Where this block's and the next one's keys and values are.
-        let mut places = [([0; OCTETS], [0; BLOCK]); 2];
-        self.find(unit, first..end.min(first + BLOCK), &mut places[0]);
-        for base in (first..end).step_by(BLOCK) {
-            let next = base + BLOCK;
-            self.find(unit, next..end.min(next + BLOCK), &mut places[1]);
-            let k = if self.layout.octets() {
-                &self.cache.k
-            } else {
-                let positions = base..end.min(next);
-                self.transpose_keys(unit, positions, &mut places[0].0, &mut space.keys);
-                &space.keys
-            };
+        let read = self.read(unit, split);
+        for base in read.clone().step_by(BLOCK) {
             for (row, position) in rows.chunks_mut(self.op.group()).zip(unit.tokens.clone()) {
                 let sees = self.op.sees(position);
                 let low = sees.start.clamp(base, base + BLOCK) - base;
                 let high = sees.end.clamp(base, base + BLOCK) - base;
                 row.iter_mut().for_each(|r| (r.low, r.high) = (low, high));
             }
-            let [(k_at, v_at), (next_k, _)] = &places;
-            let few = unit.tokens.len() == 1 && self.layout.octets();
-            let coming = end.saturating_sub(next).min(BLOCK).div_ceil(LANES);
-            let ahead = few.then_some(&next_k[..coming]);
-            let (v, width) = (&self.cache.v, self.layout.row);
+            let len = (read.end - base).min(BLOCK);
+            self.block((places, next), base - read.start, len, q, space, rows, acc);
+        }
+    }
+
+    /// Attends to the `len` positions from the `base`th of `places` on.
+    #[allow(clippy::too_many_arguments)]
+    fn block(
+        &self,
+        (places, next): (&Places, Option<&Places>),
+        base: usize,
+        len: usize,
+        q: &[f32],
+        space: &mut BlockSpace,
+        rows: &mut [RowState],
+        acc: &mut [f32],
+    ) {
+        let kind = Scores { scale: self.op.scale, softcap: self.op.softcap };
+        let (width, v_at) = (self.layout.row, &places.v[base..base + len]);
+        let (v, scores) = (&self.cache.v, &mut space.scores);
+        if self.layout.octets() {
+            let ahead = next.map(|next| places.ahead(next, base, width, self.cache));
+            let ahead = &ahead.unwrap_or(Ahead::NOTHING);
+            let (k, k_at) = (&self.cache.k, &places.k[base / LANES..]);
             let block = Block { k, k_at, v, v_at, width, ahead };
-            attend_block(self.isa, q, &block, kind, rows, &mut space.scores, acc);
-            places[0] = places[1];
-        }
-    }
-
-    /// Where the keys, if they lie in octets, and values of a block's positions begin.
-    fn find(
-        &self,
-        unit: &Unit,
-        positions: Range<usize>,
-        (k_at, v_at): &mut ([usize; OCTETS], [usize; BLOCK]),
-    ) {
-        let (size, octets) = (self.layout.page_size, self.layout.octets());
-        let pages = &self.batch.pages[unit.span.pages_start..];
-        // One division a block, not one a position.
-        let (mut index, mut slot) = (positions.start / size, positions.start % size);
-        for (i, v_at) in v_at[..positions.len()].iter_mut().enumerate() {
-            let page = pages[index] as usize;
-            *v_at = self.layout.offset(page, unit.kv_head, slot);
-            if octets && i.is_multiple_of(LANES) {
-                // An octet does not cross pages, and a block begins with one.
-                (k_at[i / LANES], _) = self.layout.key(page, unit.kv_head, slot);
+            attend_block(self.isa, q, &block, kind, rows, scores, acc);
+        } else {
+            let k = E::space(&mut space.keys);
+            let k_at: [usize; OCTETS] = std::array::from_fn(|octet| octet * LANES * width);
+            for (i, from) in v_at.iter().enumerate() {
+                // Keys lie as values do.
+                let to = &mut k[i / LANES * LANES * width + i % LANES..];
+                let from = &self.cache.k[*from..*from + width];
+                to.iter_mut().step_by(LANES).zip(from).for_each(|(to, x)| *to = *x);
             }
-            slot += 1;
-            if slot == size {
-                (index, slot) = (index + 1, 0);
-            }
-        }
-    }
-
-    /// Page and slot of a position of the unit's sequence.
-    fn place(&self, unit: &Unit, position: usize) -> (usize, usize) {
-        let size = self.layout.page_size;
-        (self.batch.pages[unit.span.pages_start + position / size] as usize, position % size)
-    }
-
-    /// Copies the keys of `positions`, which the cache has by rows, into octets.
-    fn transpose_keys(
-        &self,
-        unit: &Unit,
-        positions: Range<usize>,
-        at: &mut [usize],
-        keys: &mut [f32],
-    ) {
-        let width = self.layout.row;
-        at.iter_mut().enumerate().for_each(|(octet, at)| *at = octet * LANES * width);
-        for (i, position) in positions.enumerate() {
-            let (page, slot) = self.place(unit, position);
-            let from = &self.cache.k[self.layout.offset(page, unit.kv_head, slot)..][..width];
-            let to = &mut keys[i / LANES * LANES * width + i % LANES..];
-            to.iter_mut().step_by(LANES).zip(from).for_each(|(to, x)| *to = *x);
+            let block = Block { k, k_at: &k_at, v, v_at, width, ahead: &Ahead::NOTHING };
+            attend_block(self.isa, q, &block, kind, rows, scores, acc);
         }
     }
 

@@ -279,13 +279,19 @@ impl Slab<'_> {
         let one_scale = layout::scales_per_block(dtype) == 1;
         let tall = kernels.tall.filter(|_| one_scale && self.m <= TALL_ROWS);
         let (run, height) = tall.map_or((kernels.tile, INT_ROWS), |tall| (tall, TALL_ROWS));
-        let (weights, mut ahead) = if self.m <= PACKED_ROWS || tall.is_some() {
-            (Source::Packed(bytes), bytes.as_ptr().wrapping_add(AHEAD))
+        let packed = self.m <= PACKED_ROWS || tall.is_some();
+        let mut ahead = match next.is_empty() {
+            // Pieces of few rows lie one after another.
+            _ if packed && self.m <= FEW_ROWS => bytes.as_ptr().wrapping_add(AHEAD),
+            true => std::ptr::null(),
+            false => next.as_ptr(),
+        };
+        let weights = if packed {
+            Source::Packed(bytes)
         } else {
             // SAFETY: this CPU's kernels; a piece is at most INT_CHUNK columns of whole units.
             unsafe { (kernels.expand)(dtype, bytes, &mut buffers.codes) };
-            let next = if next.is_empty() { std::ptr::null() } else { next.as_ptr() };
-            (Source::Unpacked(&buffers.codes), next)
+            Source::Unpacked(&buffers.codes)
         };
         let blocks = piece.columns() / BLOCK;
         for (first, rows) in tiles(self.m, height) {

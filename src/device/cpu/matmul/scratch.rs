@@ -216,7 +216,7 @@ impl<A: Integer> Quantised<A> {
 /// Calls `body` for every row, on the pool where that pays.
 fn each_row(pool: &Pool, m: usize, k: usize, body: &(dyn Fn(usize) + Sync)) {
     /// Numbers that one thread handles in about the time of waking another.
-    const SERIAL: usize = 1 << 14;
+    const SERIAL: usize = 1 << 13;
     if m * k <= SERIAL {
         (0..m).for_each(body);
     } else {

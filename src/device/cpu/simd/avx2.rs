@@ -1,18 +1,20 @@
-//! Lanes in AVX2 and FMA registers.
+//! Lanes in AVX2 registers, with FMA and F16C.
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::{LANES, Lanes};
 
-/// Eight numbers in a register. Used only inside functions compiled with AVX2 and FMA.
+/// Eight numbers in a register. Used only inside functions compiled with AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy)]
 pub struct Avx2(__m256);
 
 /// Calls an intrinsic.
 macro_rules! avx {
     ($call:expr) => {
-        // SAFETY: `simd_fn!` uses these lanes only where AVX2 and FMA were detected, and pointers
-        // come from references to eight numbers.
+        // SAFETY: `simd_fn!` uses these lanes only where AVX2, FMA and F16C were detected, and
+        // pointers come from references to eight numbers.
         unsafe { $call }
     };
 }
@@ -29,14 +31,26 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn load_f16(from: &[f16; LANES]) -> Self {
+        avx!(Avx2(_mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         avx!(_mm256_storeu_ps(to.as_mut_ptr(), self.0))
     }
 
-    /// Into the second-level cache: a block of keys and values would fill the first.
     #[inline(always)]
-    fn prefetch(at: &[f32; LANES]) {
-        avx!(_mm_prefetch::<_MM_HINT_T1>(at.as_ptr().cast()))
+    fn store_f16(self, to: &mut [f16; LANES]) {
+        avx!({
+            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0);
+            _mm_storeu_si128(to.as_mut_ptr().cast(), halves)
+        })
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(at: &T) {
+        avx!(_mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(at).cast()))
     }
 
     #[inline(always)]

@@ -1,8 +1,8 @@
 //! Eight f32 lanes, with kernels written once for every instruction set.
 //!
 //! A kernel is a `simd_fn!`: a body generic over [`Lanes`], compiled once plainly (always there)
-//! and once with AVX2 and FMA, or NEON, chosen at run time by [`Isa`]. All follow the same order of
-//! operations; they differ in the last bit where FMA rounds once.
+//! and once with AVX2, FMA and F16C, or NEON, chosen at run time by [`Isa`]. All follow the same
+//! order of operations; they differ in the last bit where FMA rounds once.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -14,8 +14,9 @@ pub mod softmax;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
+use half::f16;
 #[cfg(target_arch = "aarch64")]
-pub use neon::Neon;
+pub use neon::{Neon, widen_f16};
 pub use scalar::Scalar;
 
 /// Lanes of a vector.
@@ -38,7 +39,10 @@ impl Isa {
     /// The fastest that the processor has.
     pub fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
             return Isa(Set::Avx2);
         }
         #[cfg(target_arch = "aarch64")]
@@ -68,9 +72,13 @@ impl Isa {
 pub trait Lanes: Copy {
     fn splat(x: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
+    /// Eight half-precision numbers, exactly.
+    fn load_f16(from: &[f16; LANES]) -> Self;
     fn store(self, to: &mut [f32; LANES]);
+    /// Rounded to half precision, ties to even; infinite from 65,520 on.
+    fn store_f16(self, to: &mut [f16; LANES]);
     /// Asks for the cache line of `at`, which will be read soon.
-    fn prefetch(_at: &[f32; LANES]) {}
+    fn prefetch<T>(_at: &T) {}
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -96,32 +104,38 @@ pub trait Lanes: Copy {
 }
 
 /// Defines a kernel: `fn name<S>(arguments) -> result { body }`, where `S` is the [`Lanes`] to
-/// use, becomes `fn name(isa, arguments) -> result`.
+/// use, becomes `fn name(isa, arguments) -> result`; `fn name<S, E: Bound>` becomes `fn name<E>`.
 macro_rules! simd_fn {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident<$s:ident>($($arg:ident: $ty:ty),* $(,)?)
-        $(-> $ret:ty)? $body:block) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<$s:ident $(, $e:ident: $bound:path)?>(
+        $($arg:ident: $ty:ty),* $(,)?
+    ) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name(isa: $crate::device::cpu::simd::Isa, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name$(<$e: $bound>)?(
+            isa: $crate::device::cpu::simd::Isa,
+            $($arg: $ty),*
+        ) $(-> $ret)? {
+            use $crate::device::cpu::simd as lanes;
+
             #[inline(always)]
-            fn generic<$s: $crate::device::cpu::simd::Lanes>($($arg: $ty),*) $(-> $ret)? $body
+            fn generic<$s: lanes::Lanes $(, $e: $bound)?>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma")]
-            fn avx2($($arg: $ty),*) $(-> $ret)? {
-                generic::<$crate::device::cpu::simd::Avx2>($($arg),*)
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2$(<$e: $bound>)?($($arg: $ty),*) $(-> $ret)? {
+                generic::<lanes::Avx2 $(, $e)?>($($arg),*)
             }
 
             match isa.0 {
-                $crate::device::cpu::simd::Set::Scalar => {
-                    generic::<$crate::device::cpu::simd::Scalar>($($arg),*)
+                lanes::Set::Scalar => {
+                    generic::<lanes::Scalar $(, $e)?>($($arg),*)
                 }
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: `Isa::best` made this value after detecting AVX2 and FMA.
-                $crate::device::cpu::simd::Set::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: `Isa::best` made this value after detecting all three.
+                lanes::Set::Avx2 => unsafe { avx2$(::<$e>)?($($arg),*) },
                 #[cfg(target_arch = "aarch64")]
-                $crate::device::cpu::simd::Set::Neon => {
-                    generic::<$crate::device::cpu::simd::Neon>($($arg),*)
+                lanes::Set::Neon => {
+                    generic::<lanes::Neon $(, $e)?>($($arg),*)
                 }
             }
         }

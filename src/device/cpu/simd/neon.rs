@@ -1,6 +1,9 @@
 //! Lanes in NEON registers, two of four numbers.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
+
+use half::f16;
 
 use super::{LANES, Lanes};
 
@@ -14,6 +17,38 @@ macro_rules! neon {
         // SAFETY: NEON is part of the target, and pointers come from references to eight numbers.
         unsafe { $call }
     };
+}
+
+/// Four half-precision numbers as f32.
+#[inline(always)]
+pub fn widen_f16(halfs: uint16x4_t) -> float32x4_t {
+    let wide;
+    // SAFETY: reads and writes the named registers alone.
+    unsafe {
+        asm!(
+            "fcvtl {wide:v}.4s, {halfs:v}.4h",
+            wide = out(vreg) wide,
+            halfs = in(vreg) halfs,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    wide
+}
+
+/// Four numbers rounded to half precision, ties to even.
+#[inline(always)]
+fn narrow_f16(wide: float32x4_t) -> uint16x4_t {
+    let halves;
+    // SAFETY: reads and writes the named registers alone.
+    unsafe {
+        asm!(
+            "fcvtn {halves:v}.4h, {wide:v}.4s",
+            halves = out(vreg) halves,
+            wide = in(vreg) wide,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    halves
 }
 
 impl Neon {
@@ -40,10 +75,26 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn load_f16(from: &[f16; LANES]) -> Self {
+        let at = from.as_ptr().cast::<u16>();
+        neon!(Neon([widen_f16(vld1_u16(at)), widen_f16(vld1_u16(at.add(4)))]))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         neon!({
             vst1q_f32(to.as_mut_ptr(), self.0[0]);
             vst1q_f32(to.as_mut_ptr().add(4), self.0[1]);
+        })
+    }
+
+    #[inline(always)]
+    fn store_f16(self, to: &mut [f16; LANES]) {
+        let [low, high] = self.0.map(narrow_f16);
+        let at = to.as_mut_ptr().cast::<u16>();
+        neon!({
+            vst1_u16(at, low);
+            vst1_u16(at.add(4), high);
         })
     }
 

@@ -1,5 +1,7 @@
 //! Lanes in plain Rust: the fallback on every processor.
 
+use half::f16;
+
 use super::{LANES, Lanes};
 
 /// Eight numbers in an array.
@@ -25,8 +27,18 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn load_f16(from: &[f16; LANES]) -> Self {
+        Scalar(from.map(f16::to_f32))
+    }
+
+    #[inline(always)]
     fn store(self, to: &mut [f32; LANES]) {
         *to = self.0;
+    }
+
+    #[inline(always)]
+    fn store_f16(self, to: &mut [f16; LANES]) {
+        *to = self.0.map(f16::from_f32);
     }
 
     #[inline(always)]

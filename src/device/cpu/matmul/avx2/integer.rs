@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 
 use super::asm::dots_of_four;
 use super::codes::{load, prefetch, scale};
+use super::dense;
 use super::float::add_to;
 use super::width::{Vectors, Width, vector_at};
 use crate::device::cpu::matmul::at_type::{QUANTISED, at_type};
@@ -34,20 +35,21 @@ pub unsafe fn tile<A: Width<N>, E: Engine<A, N>, const N: usize>(tile: &IntTile<
 }
 
 /// As [`tile`], up to [`TALL_ROWS`](super::super::kernels::TALL_ROWS) rows of packed weights: they
-/// are unpacked for all at once. One octet at a time, the sums take 8 registers.
+/// are unpacked for all at once: up to 8 in registers, one octet at a time with 8 sums.
 ///
 /// # Safety
 /// As [`super::super::kernels::Kernels`] says.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub unsafe fn tall_tile<A: Width<N>, const N: usize>(tile: &IntTile<'_, A>) {
+pub unsafe fn tall_tile(tile: &IntTile<'_, i16>) {
     // SAFETY: passed on.
     unsafe {
         match tile.rows {
-            ..=4 => self::tile::<A, Octets, N>(tile),
-            5 => by_source::<A, Octets, N, 5>(tile),
-            6 => by_source::<A, Octets, N, 6>(tile),
-            7 => by_source::<A, Octets, N, 7>(tile),
-            _ => by_source::<A, Octets, N, 8>(tile),
+            ..=INT_ROWS => self::tile::<i16, Octets, 2>(tile),
+            5 => by_source::<i16, Octets, 2, 5>(tile),
+            6 => by_source::<i16, Octets, 2, 6>(tile),
+            7 => by_source::<i16, Octets, 2, 7>(tile),
+            8 => by_source::<i16, Octets, 2, 8>(tile),
+            _ => dense::tile(tile),
         }
     }
 }
@@ -55,7 +57,7 @@ pub unsafe fn tall_tile<A: Width<N>, const N: usize>(tile: &IntTile<'_, A>) {
 /// Octets that are multiplied at a time: with two scales, or many rows, there are registers for
 /// one.
 #[inline(always)]
-const fn octets<W: Weights, const M: usize>() -> usize {
+pub const fn octets<W: Weights, const M: usize>() -> usize {
     if W::HALVES == 1 && M <= INT_ROWS { 2 } else { 1 }
 }
 
@@ -154,8 +156,9 @@ pub trait Weights {
     unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256);
 }
 
-struct Packed<const T: usize> {
-    units: *const u8,
+/// Codes and scales as they are stored, in whole units.
+pub struct Packed<const T: usize> {
+    pub units: *const u8,
 }
 
 impl<const T: usize> Packed<T> {
@@ -312,7 +315,7 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
 }
 
 /// Dot products of a block: `[row][octet][half]`, as [`octets`] and [`Weights::HALVES`] say.
-type Dots<const M: usize> = [[[__m256i; 2]; 2]; M];
+pub type Dots<const M: usize> = [[[__m256i; 2]; 2]; M];
 
 /// The indices of [`Dots`] that are in use. Here and not where they are used: a closure in a
 /// function with target features is never inlined into an iterator, which has none.
@@ -336,9 +339,12 @@ unsafe fn biases<A, const M: usize>(a: &Rows<'_, A>, block: usize) -> Dots<M> {
 }
 
 /// `dots` and the products of a block.
+///
+/// # Safety
+/// AVX2 must be there; weights and rows hold the block.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
+pub unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
     mut dots: Dots<M>,
     weights: &W,
     block: usize,
@@ -442,9 +448,12 @@ fn refined<const M: usize, W: Weights>(mut high: Dots<M>, low: Dots<M>, fine: [u
 }
 
 /// `sums += d_w d_a · dots + m_w · (d_a Σ q_a)` of a block.
+///
+/// # Safety
+/// As [`dots`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn add_block<A, const M: usize, W: Weights>(
+pub unsafe fn add_block<A, const M: usize, W: Weights>(
     sums: &mut [[__m256; 2]; M],
     dots: Dots<M>,
     weights: &W,

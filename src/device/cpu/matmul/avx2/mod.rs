@@ -2,6 +2,7 @@
 
 mod asm;
 pub mod codes;
+mod dense;
 mod expand;
 mod float;
 pub mod integer;
@@ -16,7 +17,7 @@ pub static KERNELS: Kernels = Kernels {
     float_tile: float::tile,
     wide: IntKernels {
         tile: integer::tile::<i16, Octets, 2>,
-        tall: Some(integer::tall_tile::<i16, 2>),
+        tall: Some(integer::tall_tile),
         expand: expand::expand::<i16, 2>,
         quantise: quantise::wide,
     },

@@ -50,22 +50,6 @@ pub unsafe fn smmla(mut sum: int32x4_t, codes: int8x16_t, a: int8x16_t) -> int32
     sum
 }
 
-/// Four half-precision numbers as f32.
-#[inline(always)]
-pub fn widen_f16(halfs: uint16x4_t) -> float32x4_t {
-    let wide;
-    // SAFETY: reads and writes the named registers alone.
-    unsafe {
-        asm!(
-            "fcvtl {wide:v}.4s, {halfs:v}.4h",
-            wide = out(vreg) wide,
-            halfs = in(vreg) halfs,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-    }
-    wide
-}
-
 /// Asks for the cache lines of `bytes` bytes at `at`, which need not be memory.
 #[inline(always)]
 pub fn prefetch(at: *const u8, bytes: usize) {

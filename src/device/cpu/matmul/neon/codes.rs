@@ -3,10 +3,10 @@
 
 use std::arch::aarch64::*;
 
-use super::asm::widen_f16;
 use super::dot::Steps;
 use crate::device::cpu::matmul::at_type::QUANTISED;
 use crate::device::cpu::matmul::layout::{self, PANEL};
+use crate::device::cpu::simd::widen_f16;
 use crate::types::Dtype;
 
 /// Rows of a quad: the 32-bit lanes of a vector.

@@ -5,10 +5,11 @@
 
 use std::arch::aarch64::*;
 
-use super::asm::{prefetch, widen_f16};
+use super::asm::prefetch;
 use super::codes::QUAD;
 use crate::device::cpu::matmul::kernels::{FloatTile, Out};
 use crate::device::cpu::matmul::layout::PANEL;
+use crate::device::cpu::simd::widen_f16;
 use crate::types::Dtype;
 
 const F32: u8 = 0;
