@@ -1,9 +1,11 @@
-//! The inner loop of the integer tile at full height. The compiler would order it by columns, and
-//! keep half of its sums on the stack.
+//! The inner loops of the integer tile. The compiler would order them by columns, and keep half of
+//! their sums on the stack.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
+use super::integer::Dots;
+use super::width::{Vectors, vector_at};
 use crate::device::cpu::matmul::kernels::INT_CHUNK;
 
 /// Products of one vector of codes of each octet (32 bytes from `32 · $step`, the second octet 16
@@ -65,4 +67,160 @@ pub unsafe fn dots_of_four(codes: *const u8, a: *const i32) -> [[__m256i; 2]; 4]
         );
     }
     sums
+}
+
+/// Products of four vectors of an octet's codes, `{q0}` to `{q3}`, with four bytes each of the row
+/// at `$from`, added to the row's sums.
+macro_rules! row {
+    ($sum:literal, $from:literal) => {
+        concat!(
+            "vpbroadcastd {x}, [{a} + ",
+            $from,
+            "]\n",
+            "vpbroadcastd {y}, [{a} + 4 + ",
+            $from,
+            "]\n",
+            "vpmaddwd {x}, {x}, {q0}\n",
+            "vpmaddwd {y}, {y}, {q1}\n",
+            "vpaddd ",
+            $sum,
+            ", ",
+            $sum,
+            ", {x}\n",
+            "vpaddd ",
+            $sum,
+            ", ",
+            $sum,
+            ", {y}\n",
+            "vpbroadcastd {x}, [{a} + 32 + ",
+            $from,
+            "]\n",
+            "vpbroadcastd {y}, [{a} + 36 + ",
+            $from,
+            "]\n",
+            "vpmaddwd {x}, {x}, {q2}\n",
+            "vpmaddwd {y}, {y}, {q3}\n",
+            "vpaddd ",
+            $sum,
+            ", ",
+            $sum,
+            ", {x}\n",
+            "vpaddd ",
+            $sum,
+            ", ",
+            $sum,
+            ", {y}\n",
+        )
+    };
+}
+
+/// Adds to four rows' `sums` the products of one octet's steps `j` and `j + 4`, codes `q`, with
+/// the rows from `a` on: their step `j`, [`INT_CHUNK`] numbers apart.
+///
+/// # Safety
+/// The CPU must have AVX2; `a` and each of the three rows after it hold 40 bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn step_of_four(sums: &mut [__m256i; 4], q: [__m256i; 4], a: *const i32) {
+    let [r0, r1, r2, r3] = sums;
+    let [q0, q1, q2, q3] = q;
+    // SAFETY: reads what the caller promises, and writes the named registers alone.
+    unsafe {
+        asm!(
+            row!("{r0}", "0*{row}"),
+            row!("{r1}", "1*{row}"),
+            row!("{r2}", "2*{row}"),
+            row!("{r3}", "3*{row}"),
+            a = in(reg) a,
+            row = const 2 * INT_CHUNK,
+            q0 = in(ymm_reg) q0,
+            q1 = in(ymm_reg) q1,
+            q2 = in(ymm_reg) q2,
+            q3 = in(ymm_reg) q3,
+            x = out(ymm_reg) _,
+            y = out(ymm_reg) _,
+            r0 = inout(ymm_reg) *r0,
+            r1 = inout(ymm_reg) *r1,
+            r2 = inout(ymm_reg) *r2,
+            r3 = inout(ymm_reg) *r3,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+}
+
+/// As [`step_of_four`], of eight rows.
+///
+/// # Safety
+/// As there, with seven rows after the first.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn step_of_eight(sums: &mut [__m256i; 8], q: [__m256i; 4], a: *const i32) {
+    let [r0, r1, r2, r3, r4, r5, r6, r7] = sums;
+    let [q0, q1, q2, q3] = q;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            row!("{r0}", "0*{row}"),
+            row!("{r1}", "1*{row}"),
+            row!("{r2}", "2*{row}"),
+            row!("{r3}", "3*{row}"),
+            row!("{r4}", "4*{row}"),
+            row!("{r5}", "5*{row}"),
+            row!("{r6}", "6*{row}"),
+            row!("{r7}", "7*{row}"),
+            a = in(reg) a,
+            row = const 2 * INT_CHUNK,
+            q0 = in(ymm_reg) q0,
+            q1 = in(ymm_reg) q1,
+            q2 = in(ymm_reg) q2,
+            q3 = in(ymm_reg) q3,
+            x = out(ymm_reg) _,
+            y = out(ymm_reg) _,
+            r0 = inout(ymm_reg) *r0,
+            r1 = inout(ymm_reg) *r1,
+            r2 = inout(ymm_reg) *r2,
+            r3 = inout(ymm_reg) *r3,
+            r4 = inout(ymm_reg) *r4,
+            r5 = inout(ymm_reg) *r5,
+            r6 = inout(ymm_reg) *r6,
+            r7 = inout(ymm_reg) *r7,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+}
+
+/// Adds steps `j` and `j + 4` of 16-bit codes of `octets` octets to the sums of four or eight rows;
+/// says whether it did: other tiles are the compiler's.
+///
+/// # Safety
+/// The CPU must have AVX2; `a` and each of the rows after it hold a block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn whole_step<A, const N: usize, const M: usize>(
+    sums: &mut Dots<M>,
+    q: &[Vectors<N>; 2],
+    octets: usize,
+    a: *const A,
+    j: usize,
+) -> bool {
+    if M != 4 && M != 8 {
+        return false;
+    }
+    for (o, q) in q[..octets].iter().enumerate() {
+        let q = [q[0][0], q[0][N - 1], q[1][0], q[1][N - 1]];
+        // SAFETY: passed on.
+        unsafe {
+            let a = a.cast::<i32>().add(vector_at::<N>(0, j, 0));
+            if M == 4 {
+                let mut rows: [__m256i; 4] = std::array::from_fn(|r| sums[r % M][o][0]);
+                step_of_four(&mut rows, q, a);
+                sums.iter_mut().zip(rows).for_each(|(sums, row)| sums[o][0] = row);
+            } else {
+                let mut rows: [__m256i; 8] = std::array::from_fn(|r| sums[r % M][o][0]);
+                step_of_eight(&mut rows, q, a);
+                sums.iter_mut().zip(rows).for_each(|(sums, row)| sums[o][0] = row);
+            }
+        }
+    }
+    true
 }

@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::asm::dots_of_four;
+use super::asm::{dots_of_four, whole_step};
 use super::codes::{load, prefetch, scale};
 use super::dense;
 use super::float::add_to;
@@ -407,7 +407,8 @@ unsafe fn steps<A: Width<N>, const N: usize, const M: usize, W: Weights>(
             prefetch(ahead, W::DTYPE, j);
         }
         let mut q = [[[_mm256_setzero_si256(); N]; 2]; 2];
-        for (o, q) in q[..octets::<W, M>()].iter_mut().enumerate() {
+        let octets = octets::<W, M>();
+        for (o, q) in q[..octets].iter_mut().enumerate() {
             // SAFETY: weights hold the block (the caller's promise).
             *q = unsafe {
                 match A::BIASED && W::BIASED {
@@ -416,6 +417,10 @@ unsafe fn steps<A: Width<N>, const N: usize, const M: usize, W: Weights>(
                 }
             };
         }
+        // SAFETY: rows hold the block (the caller's promise); AVX2 is there.
+        if N == 2 && W::HALVES == 1 && unsafe { whole_step(&mut sums, &q, octets, a, j) } {
+            continue;
+        }
         for half in 0..2 {
             for n in 0..N {
                 let at = vector_at::<N>(half, j, n);
@@ -423,7 +428,7 @@ unsafe fn steps<A: Width<N>, const N: usize, const M: usize, W: Weights>(
                     // SAFETY: rows hold the block (the caller's promise); AVX2 is there.
                     unsafe {
                         let a = four_bytes(a.add(r * INT_CHUNK).cast(), at);
-                        for (q, sums) in q[..octets::<W, M>()].iter().zip(sums) {
+                        for (q, sums) in q[..octets].iter().zip(sums) {
                             let sum = &mut sums[half % W::HALVES];
                             *sum = A::multiply(*sum, q[half][n], a);
                         }
