@@ -6,6 +6,7 @@
 
 pub mod affinity;
 pub mod attention;
+mod caches;
 mod decode;
 mod executor;
 mod info;

@@ -66,20 +66,25 @@ struct Shared {
     ahead: Box<[Ahead]>,
 }
 
-/// Bytes that a thread will read after the next wait.
+/// What a thread will read after the next wait: so many bytes from each of some places.
 #[derive(Default)]
 #[repr(align(128))]
 struct Ahead {
-    start: AtomicUsize,
+    /// 0: none.
+    starts: [AtomicUsize; PLACES],
     bytes: AtomicUsize,
 }
 
+/// Most places that [`Pool::expect`] takes.
+const PLACES: usize = 4;
+
 impl Ahead {
-    /// Addresses of their cache lines; after this there are none.
+    /// Addresses of their cache lines, of every place in turn; after this there are none.
     fn take(&self) -> impl Iterator<Item = usize> {
         let bytes = self.bytes.swap(0, Ordering::Relaxed);
-        let start = self.start.load(Ordering::Relaxed);
-        (start..start + bytes).step_by(64)
+        let starts = self.starts.each_ref().map(|start| start.load(Ordering::Relaxed));
+        let lines = (0..bytes).step_by(64);
+        lines.flat_map(move |at| starts.into_iter().filter(|s| *s > 0).map(move |s| s + at))
     }
 }
 
@@ -243,12 +248,16 @@ impl Pool {
         });
     }
 
-    /// Says what `thread` will read after the run that comes: while it waits for others and for
-    /// the run after that, memory would be idle.
-    pub fn expect(&self, thread: usize, bytes: &[u8]) {
+    /// Says what `thread` will read after the run that comes, from several places at once: while
+    /// it waits for others and for the run after that, memory would be idle.
+    pub fn expect(&self, thread: usize, places: [&[u8]; PLACES]) {
         let ahead = &self.shared.ahead[thread];
-        ahead.start.store(bytes.as_ptr().addr(), Ordering::Relaxed);
-        ahead.bytes.store(bytes.len(), Ordering::Relaxed);
+        for (start, bytes) in ahead.starts.iter().zip(places) {
+            let address = if bytes.is_empty() { 0 } else { bytes.as_ptr().addr() };
+            start.store(address, Ordering::Relaxed);
+        }
+        let most = places.iter().map(|bytes| bytes.len()).max().unwrap_or(0);
+        ahead.bytes.store(most, Ordering::Relaxed);
     }
 
     /// Calls `body(thread, item)` for every item once. Each thread walks its own share of

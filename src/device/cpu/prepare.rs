@@ -118,12 +118,14 @@ impl Model {
         Ok(())
     }
 
-    /// Tells the threads, before the product with matrix `id`, what they will read for the next.
-    pub fn expect_after(&self, id: MatrixId) {
+    /// Tells the threads, before the product of `rows` rows with matrix `id`, what they will read
+    /// for the next.
+    pub fn expect_after(&self, scratch: &Scratch, id: MatrixId, rows: usize) {
         let Some(next) = self.after.get(&id) else { return };
-        for thread in 0..self.pool.threads() {
-            let bytes = self.matrix(*next).share(thread, self.pool.threads(), AHEAD);
-            self.pool.expect(thread, bytes);
+        let (matrix, threads) = (self.matrix(*next), self.pool.threads());
+        let streams = matmul::streams(scratch, self.mode, matrix, rows);
+        for thread in 0..threads {
+            self.pool.expect(thread, matrix.begins(thread, threads, streams, AHEAD));
         }
     }
 
@@ -144,7 +146,7 @@ impl Model {
     pub fn scratch(&self) -> Scratch {
         let most = self.limits.step_tokens.max(self.limits.logit_rows);
         let widest = self.packed.iter().map(PackedMatrix::cols).max().unwrap_or(1);
-        Scratch::new(most, widest, self.pool.threads())
+        Scratch::new(most, widest, self.pool.threads()).for_weights(self.weight_bytes())
     }
 
     /// Stored bytes of each of the plan's matrices.
@@ -154,9 +156,12 @@ impl Model {
 
     /// Bytes of everything here.
     pub fn bytes(&self) -> u64 {
-        let matrices: u64 = self.packed.iter().map(|m| m.bytes() as u64).sum();
         let vectors: usize = self.vectors.iter().map(|v| v.len() * 4).sum();
-        matrices + vectors as u64
+        self.weight_bytes() + vectors as u64
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.packed.iter().map(|m| m.bytes() as u64).sum()
     }
 
     /// The stored type with most bytes.

@@ -146,7 +146,7 @@ impl Run<'_> {
         let mut data = self.take(out);
         let model = self.model;
         if rows <= FEW_ROWS {
-            model.expect_after(matrix);
+            model.expect_after(&self.state.scratch, matrix, rows);
         }
         let bias = bias.map(|id| model.vectors[id].as_slice());
         let source = &self.state.buffers[x.buffer][from.start..];

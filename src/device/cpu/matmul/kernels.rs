@@ -23,6 +23,11 @@ pub const TALL_ROWS: usize = 32;
 /// take room from those of the hardware's own prefetching.
 pub const AHEAD: usize = 1024;
 
+/// Most panels that a tile reads at once.
+pub const STREAMS: usize = 4;
+/// Bytes that weights of several panels are prefetched ahead.
+pub const STREAM_AHEAD: usize = 512;
+
 /// Where a tile's sums are added: `y[r · ldy + c]`, c < `cols` ≤ 16; to zero if it is `fresh`,
 /// whatever is there.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +36,15 @@ pub struct Out {
     pub ldy: usize,
     pub cols: usize,
     pub fresh: bool,
+}
+
+/// A panel that a tile multiplies beside its own, a few lines of each in turn. The tile asks for
+/// what stands [`STREAM_AHEAD`] behind each.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// As the tile's own.
+    pub weights: &'a [u8],
+    pub out: Out,
 }
 
 /// `y[r, c] += Σ_k a[r, k] · w[k, c]` in f32, k ascending.
@@ -48,6 +62,10 @@ pub struct FloatTile<'a> {
     pub ahead: Ahead,
     /// Weights that come after these, to be brought near meanwhile.
     pub soon: &'a [u8],
+    /// Fewer than [`STREAMS`].
+    pub beside: &'a [Beside<'a>],
+    /// The weights are more than caches hold until they are read again.
+    pub once: bool,
     pub out: Out,
 }
 
@@ -102,7 +120,18 @@ pub struct IntTile<'a, A> {
     pub ahead: *const u8,
     /// The next tile's rows, behind this one's, are asked for.
     pub next_rows: bool,
+    /// With one row of packed weights; fewer than [`STREAMS`].
+    pub beside: &'a [Beside<'a>],
+    /// As [`FloatTile::once`].
+    pub once: bool,
     pub out: Out,
+}
+
+impl<A> IntTile<'_, A> {
+    /// Where the sums of the tile's panel and of those beside it go.
+    pub fn outs(&self) -> impl Iterator<Item = &Out> {
+        [&self.out].into_iter().chain(self.beside.iter().map(|panel| &panel.out))
+    }
 }
 
 /// A chunk of a quantised panel, unpacked.
@@ -136,6 +165,9 @@ impl Codes {
 /// All are to be called only where the CPU has the instruction set; tiles must hold what their
 /// fields say (slices long enough, `out` writable and not written by others).
 pub struct Kernels {
+    /// Panels that a float tile, or an integer tile of one row, multiplies at once; at most
+    /// [`STREAMS`].
+    pub streams: usize,
     /// Most rows of a float tile: as many as there are registers for their sums.
     pub float_rows: usize,
     pub float_tile: unsafe fn(&FloatTile<'_>),

@@ -7,7 +7,7 @@
 //! - [`integer`]: what activations are quantised to.
 //! - [`scratch`]: activations in the kernels' layout.
 //! - [`mapping`]: huge pages for weights; [`memory`] buffers in them.
-//! - [`product`]: blocking and the split over threads.
+//! - [`product`]: blocking and the split over threads; `streams` for few rows.
 //!
 //! One promise holds everywhere: an output element depends on its activation row and its weight
 //! row alone, bit for bit, whatever the number of rows, the threads or the place in a batch.
@@ -29,6 +29,7 @@ mod pack;
 mod product;
 mod scalar;
 mod scratch;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -36,3 +37,4 @@ pub use kernels::Isa;
 pub use pack::{PackPart, PackedMatrix};
 pub use product::{Mode, matmul};
 pub use scratch::Scratch;
+pub use streams::streams;

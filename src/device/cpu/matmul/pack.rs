@@ -1,8 +1,10 @@
 //! A weight matrix repacked for the kernels.
 
 use super::interleave;
+use super::kernels::STREAMS;
 use super::layout::{self, BLOCK, OCTET, PANEL};
 use super::memory::Bytes;
+use super::streams::Split;
 use crate::device::cpu::pool::Pool;
 use crate::error::{Error, Result};
 use crate::types::Dtype;
@@ -22,6 +24,9 @@ pub struct PackedMatrix {
     cols: usize,
     pub(super) sections: Vec<Section>,
 }
+
+/// What is read first of each of several streams; where there are fewer, nothing.
+pub type Begins<'a> = [&'a [u8]; STREAMS];
 
 /// Consecutive rows that are stored in one type.
 #[derive(Debug)]
@@ -96,18 +101,36 @@ impl PackedMatrix {
         self.sections.iter().map(|s| (s.dtype, s.rows))
     }
 
-    /// At most `most` bytes from where thread `thread` of `threads` begins to read.
-    pub fn share(&self, thread: usize, threads: usize, most: usize) -> &[u8] {
-        let panels: usize = self.sections.iter().map(Section::panels).sum();
-        let mut first = panels * thread / threads;
+    /// Panels of all sections.
+    pub(super) fn panels(&self) -> usize {
+        self.sections.iter().map(Section::panels).sum()
+    }
+
+    /// The section of panel `panel` of all, and its number there.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub(super) fn find(&self, mut panel: usize) -> (&Section, usize) {
         for section in &self.sections {
-            if first < section.panels() {
-                let bytes = &section.data.as_slice()[first * section.panel_bytes..];
-                return &bytes[..most.min(bytes.len())];
+            if panel < section.panels() {
+                return (section, panel);
             }
-            first -= section.panels();
+            panel -= section.panels();
         }
-        &[]
+        panic!("panel {panel} is beyond the matrix's last");
+    }
+
+    /// At most `most` bytes from where thread `thread` of `threads` begins to read, in all of the
+    /// places where it reads at once.
+    pub fn begins(&self, thread: usize, threads: usize, streams: usize, most: usize) -> Begins<'_> {
+        let split = Split { panels: self.panels(), threads, streams };
+        let mut begins = Begins::default();
+        for (begin, panel) in begins.iter_mut().zip(split.task(thread, 0)) {
+            let (section, panel) = self.find(panel);
+            let bytes = &section.data.as_slice()[panel * section.panel_bytes..];
+            *begin = &bytes[..(most / streams).min(bytes.len())];
+        }
+        begins
     }
 
     /// Writes logical row `row`, dequantised, to `out[..cols]`.

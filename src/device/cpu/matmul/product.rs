@@ -13,6 +13,7 @@ use super::layout::{self, BLOCK, PANEL};
 use super::memory::Chunks;
 use super::pack::{PackedMatrix, Section};
 use super::scratch::{Buffers, INT_SLAB, SLAB, Scratch, Stored};
+use super::streams::streams;
 use crate::device::cpu::pool::Pool;
 use crate::types::Dtype;
 
@@ -32,14 +33,14 @@ pub enum Mode {
 
 /// What a section's kernels multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Float,
     Wide,
     Bytes,
 }
 
 impl Mode {
-    fn kind(self, dtype: Dtype) -> Kind {
+    pub(super) fn kind(self, dtype: Dtype) -> Kind {
         match self {
             _ if !dtype.is_quantised() => Kind::Float,
             Mode::Exact => Kind::Float,
@@ -133,7 +134,7 @@ fn prepare(
 }
 
 /// Columns of one partial sum, at most `most`: whole units, of nearly equal length.
-fn chunk_len(matrix: &PackedMatrix, most: usize) -> usize {
+pub(super) fn chunk_len(matrix: &PackedMatrix, most: usize) -> usize {
     let unit = matrix.sections.iter().map(|s| layout::unit_len(s.dtype)).max().unwrap_or(1);
     let unit = unit.max(BLOCK);
     let chunks = matrix.cols().div_ceil(most / unit * unit).max(1);
@@ -141,27 +142,31 @@ fn chunk_len(matrix: &PackedMatrix, most: usize) -> usize {
 }
 
 /// A product of at most a slab of rows.
-struct Slab<'a> {
-    scratch: &'a Scratch,
-    mode: Mode,
-    m: usize,
-    x: &'a [f32],
-    ldx: usize,
-    packed: bool,
-    matrix: &'a PackedMatrix,
-    bias: Option<&'a [f32]>,
-    ldy: usize,
+pub(super) struct Slab<'a> {
+    pub(super) scratch: &'a Scratch,
+    pub(super) mode: Mode,
+    pub(super) m: usize,
+    pub(super) x: &'a [f32],
+    pub(super) ldx: usize,
+    pub(super) packed: bool,
+    pub(super) matrix: &'a PackedMatrix,
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) ldy: usize,
 }
 
 impl Slab<'_> {
     fn run(&self, pool: &Pool, y: Chunks<'_, f32>) {
-        let panels: usize = self.matrix.sections.iter().map(Section::panels).sum();
+        let streams = streams(self.scratch, self.mode, self.matrix, self.m);
+        if streams > 1 {
+            return self.run_streams(pool, streams, &y);
+        }
+        let panels = self.matrix.panels();
         let most = if self.m <= FEW_ROWS { 2 } else { 8 };
         let group = (panels / (pool.threads() * 8)).clamp(1, most);
         let tasks = self.matrix.sections.iter().map(|s| s.panels().div_ceil(group)).sum();
         pool.spread(tasks, &|thread, task| {
             let mut buffers = self.scratch.thread(thread);
-            let (section, first) = self.find(task, group);
+            let (section, first) = self.begin(task, group);
             let panels = first..section.panels().min(first + group);
             if let Some(bias) = self.bias {
                 for panel in panels.clone() {
@@ -174,7 +179,7 @@ impl Slab<'_> {
     }
 
     /// The section of task `task` and its first panel.
-    fn find(&self, mut task: usize, group: usize) -> (&Section, usize) {
+    fn begin(&self, mut task: usize, group: usize) -> (&Section, usize) {
         for section in &self.matrix.sections {
             let tasks = section.panels().div_ceil(group);
             if task < tasks {
@@ -186,7 +191,7 @@ impl Slab<'_> {
     }
 
     /// The output columns of a panel.
-    fn out(&self, section: &Section, panel: usize, y: &Chunks<'_, f32>) -> Out {
+    pub(super) fn out(&self, section: &Section, panel: usize, y: &Chunks<'_, f32>) -> Out {
         let column = section.first_row + panel * PANEL;
         // SAFETY: the column is inside the first row of y (`matmul` checked its length).
         let y = unsafe { y.as_ptr().add(column) };
@@ -195,7 +200,7 @@ impl Slab<'_> {
     }
 
     /// Sets a panel's output columns to the bias, whose part for them begins `bias`.
-    fn start(&self, out: &Out, bias: &[f32]) {
+    pub(super) fn start(&self, out: &Out, bias: &[f32]) {
         let bias = &bias[..out.cols];
         for r in 0..self.m {
             // SAFETY: row r < m and the panel's columns are inside y (`matmul` checked its
@@ -265,7 +270,19 @@ impl Slab<'_> {
             };
             let soon = soon.next().filter(|_| ahead != Ahead::Weights).unwrap_or_default();
             let out = rows_from(out, first);
-            let tile = FloatTile { rows, a, lda, weights, dtype, k, ahead, soon, out };
+            let tile = FloatTile {
+                rows,
+                a,
+                lda,
+                weights,
+                dtype,
+                k,
+                ahead,
+                soon,
+                beside: &[],
+                once: false,
+                out,
+            };
             // SAFETY: this CPU's kernels; lengths as just checked; the output rows and columns
             // are inside y and belong to this task.
             unsafe { (kernels.float_tile)(&tile) };
@@ -297,7 +314,19 @@ impl Slab<'_> {
         for (first, rows) in tiles(self.m, height) {
             let (a, out) = (self.scratch.rows(index, self.m, first), rows_from(out, first));
             let next_rows = self.m > FEW_ROWS;
-            let tile = IntTile::<A> { rows, a, weights, dtype, blocks, ahead, next_rows, out };
+            let (beside, once) = (&[][..], false);
+            let tile = IntTile::<A> {
+                rows,
+                a,
+                weights,
+                dtype,
+                blocks,
+                ahead,
+                next_rows,
+                beside,
+                once,
+                out,
+            };
             // SAFETY: as for the float tile; `a` holds `rows` rows of a chunk.
             unsafe { run(&tile) };
             ahead = std::ptr::null();
@@ -306,7 +335,7 @@ impl Slab<'_> {
 }
 
 /// The bytes of columns `first .. first + k` of a panel.
-fn piece(section: &Section, panel: usize, first: usize, k: usize) -> &[u8] {
+pub(super) fn piece(section: &Section, panel: usize, first: usize, k: usize) -> &[u8] {
     let (len, bytes) = (layout::unit_len(section.dtype), layout::unit_bytes(section.dtype));
     &section.panel(panel)[first / len * bytes..][..k / len * bytes]
 }

@@ -16,6 +16,7 @@ use crate::types::Dtype;
 const FLOAT_ROWS: usize = 6;
 
 pub static KERNELS: Kernels = Kernels {
+    streams: 1,
     float_rows: FLOAT_ROWS,
     float_tile,
     wide: IntKernels { tile: int_tile, tall: None, expand, quantise },

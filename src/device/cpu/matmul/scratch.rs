@@ -7,6 +7,7 @@ use super::integer::{Integer, RowMut, RowScale, Rows, fine_limit};
 use super::kernels::{Codes, FLOAT_CHUNK, INT_CHUNK, Isa, Kernels};
 use super::layout::{BLOCK, PANEL};
 use super::memory::Chunks;
+use crate::device::cpu::caches;
 use crate::device::cpu::pool::Pool;
 
 /// Most activation rows that are multiplied with a panel before the next panel is read: with
@@ -18,6 +19,8 @@ pub(super) const INT_SLAB: usize = 192;
 /// Memory for products of up to `max_k` columns, allocated once.
 pub struct Scratch {
     pub(super) kernels: &'static Kernels,
+    /// Weights are more than caches hold until they are read again.
+    pub(super) once: bool,
     slab: usize,
     max_k: usize,
     /// `[chunk][row][FLOAT_CHUNK]`.
@@ -93,6 +96,7 @@ impl Scratch {
             || Box::new(Buffers { codes: Codes::ZERO, weights: [0.0; FLOAT_CHUNK * PANEL] });
         Scratch {
             kernels: isa.kernels(),
+            once: false,
             slab,
             max_k,
             float: vec![0.0; float],
@@ -100,6 +104,12 @@ impl Scratch {
             bytes: Quantised::new(pieces),
             threads: (0..threads.max(1)).map(|_| Mutex::new(buffers())).collect(),
         }
+    }
+
+    /// The same for products that read so many bytes of weights before any again: what caches
+    /// cannot hold is kept out of them.
+    pub fn for_weights(self, bytes: u64) -> Scratch {
+        Scratch { once: bytes > caches::last_level(), ..self }
     }
 
     /// Bytes held.

@@ -219,6 +219,8 @@ fn products<A: Integer>(
             blocks: INT_CHUNK / BLOCK,
             ahead: units.as_ptr(),
             next_rows: true,
+            beside: &[],
+            once: false,
             out: Out { y: y.as_mut_ptr(), ldy: cols, cols, fresh: false },
         });
     }

@@ -148,47 +148,6 @@ unsafe fn step_of_four(sums: &mut [__m256i; 4], q: [__m256i; 4], a: *const i32) 
     }
 }
 
-/// As [`step_of_four`], of eight rows.
-///
-/// # Safety
-/// As there, with seven rows after the first.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn step_of_eight(sums: &mut [__m256i; 8], q: [__m256i; 4], a: *const i32) {
-    let [r0, r1, r2, r3, r4, r5, r6, r7] = sums;
-    let [q0, q1, q2, q3] = q;
-    // SAFETY: as above.
-    unsafe {
-        asm!(
-            row!("{r0}", "0*{row}"),
-            row!("{r1}", "1*{row}"),
-            row!("{r2}", "2*{row}"),
-            row!("{r3}", "3*{row}"),
-            row!("{r4}", "4*{row}"),
-            row!("{r5}", "5*{row}"),
-            row!("{r6}", "6*{row}"),
-            row!("{r7}", "7*{row}"),
-            a = in(reg) a,
-            row = const 2 * INT_CHUNK,
-            q0 = in(ymm_reg) q0,
-            q1 = in(ymm_reg) q1,
-            q2 = in(ymm_reg) q2,
-            q3 = in(ymm_reg) q3,
-            x = out(ymm_reg) _,
-            y = out(ymm_reg) _,
-            r0 = inout(ymm_reg) *r0,
-            r1 = inout(ymm_reg) *r1,
-            r2 = inout(ymm_reg) *r2,
-            r3 = inout(ymm_reg) *r3,
-            r4 = inout(ymm_reg) *r4,
-            r5 = inout(ymm_reg) *r5,
-            r6 = inout(ymm_reg) *r6,
-            r7 = inout(ymm_reg) *r7,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-}
-
 /// Adds steps `j` and `j + 4` of 16-bit codes of `octets` octets to the sums of four or eight rows;
 /// says whether it did: other tiles are the compiler's.
 ///
@@ -211,13 +170,9 @@ pub unsafe fn whole_step<A, const N: usize, const M: usize>(
         // SAFETY: passed on.
         unsafe {
             let a = a.cast::<i32>().add(vector_at::<N>(0, j, 0));
-            if M == 4 {
-                let mut rows: [__m256i; 4] = std::array::from_fn(|r| sums[r % M][o][0]);
-                step_of_four(&mut rows, q, a);
-                sums.iter_mut().zip(rows).for_each(|(sums, row)| sums[o][0] = row);
-            } else {
-                let mut rows: [__m256i; 8] = std::array::from_fn(|r| sums[r % M][o][0]);
-                step_of_eight(&mut rows, q, a);
+            for (i, sums) in sums.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let mut rows = std::array::from_fn(|r| sums[r][o][0]);
+                step_of_four(&mut rows, q, a.add(i * 4 * INT_CHUNK / 2));
                 sums.iter_mut().zip(rows).for_each(|(sums, row)| sums[o][0] = row);
             }
         }

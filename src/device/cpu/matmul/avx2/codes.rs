@@ -10,14 +10,26 @@ use crate::device::cpu::matmul::at_type::QUANTISED;
 use crate::device::cpu::matmul::layout::{self, OCTET, PANEL, STEPS};
 use crate::types::Dtype;
 
-/// Asks for part `part` of four of a block at `at`, which need not be memory. All at once would
-/// hold up the loads that come after.
-#[inline]
-pub fn prefetch(at: *const u8, dtype: Dtype, part: usize) {
+/// Asks for part `part` of four of a block at `at`, as [`ask`] does. All at once would hold up the
+/// loads that come after.
+#[inline(always)]
+pub fn prefetch(at: *const u8, dtype: Dtype, part: usize, once: bool) {
     let lines = layout::block_stride(dtype).div_ceil(64);
     for line in part * lines / 4..(part + 1) * lines / 4 {
-        // SAFETY: prefetching reads nothing; every x86-64 CPU has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(64 * line).cast()) };
+        ask(at.wrapping_add(64 * line), once);
+    }
+}
+
+/// Asks for the line at `at`, which need not be memory; if it is read `once`, for the first-level
+/// cache alone: from there it need not be written on to the others.
+#[inline(always)]
+pub fn ask(at: *const u8, once: bool) {
+    // SAFETY: prefetching reads nothing; every x86-64 CPU has it.
+    unsafe {
+        match once {
+            true => _mm_prefetch::<_MM_HINT_NTA>(at.cast()),
+            false => _mm_prefetch::<_MM_HINT_T0>(at.cast()),
+        }
     }
 }
 

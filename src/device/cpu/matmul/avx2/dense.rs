@@ -5,9 +5,10 @@
 
 use std::arch::x86_64::*;
 
-use super::codes::{load, prefetch};
+use super::codes::prefetch;
 use super::float::add_to;
-use super::integer::{Packed, Weights, add_block, dots, octets};
+use super::integer::{add_block, dots, octets};
+use super::weights::{Packed, Weights, unpacked_step};
 use super::width::{Vectors, Width, vector_at};
 use crate::device::cpu::matmul::at_type::{QUANTISED, at_type};
 use crate::device::cpu::matmul::integer::Rows;
@@ -99,7 +100,8 @@ unsafe fn add<const M: usize, const T: usize>(
     for first in (0..2).step_by(octets::<Near<'_, T>, M>()) {
         // SAFETY: passed on.
         unsafe {
-            let dots = dots::<i16, 2, M, _>(zero, near, block, first, a.q, std::ptr::null());
+            let dots =
+                dots::<i16, 2, M, _>(zero, near, block, first, a.q, (std::ptr::null(), false));
             add_block::<i16, M, _>(sums, dots, near, block, first, a);
         }
     }
@@ -120,7 +122,7 @@ impl<const T: usize> Near<'_, T> {
     unsafe fn unpack(&mut self, block: usize, ahead: *const u8) {
         for j in 0..STEPS / 2 {
             if !ahead.is_null() {
-                prefetch(ahead, QUANTISED[T], j);
+                prefetch(ahead, QUANTISED[T], j, false);
             }
             for (octet, codes) in self.codes.iter_mut().enumerate() {
                 // SAFETY: the caller's promise.
@@ -146,15 +148,8 @@ impl<const T: usize> Weights for Near<'_, T> {
         octet: usize,
         j: usize,
     ) -> Vectors<N> {
-        let mut vectors = [[_mm256_setzero_si256(); N]; 2];
-        let from = self.codes[octet].as_ptr().cast();
-        for (half, vectors) in vectors.iter_mut().enumerate() {
-            for (n, vector) in vectors.iter_mut().enumerate() {
-                // SAFETY: inside the octet's codes.
-                *vector = unsafe { load(from, vector_at::<N>(half, j, n)) };
-            }
-        }
-        vectors
+        // SAFETY: an octet's codes.
+        unsafe { unpacked_step(self.codes[octet].as_ptr().cast(), j) }
     }
 
     #[inline]

@@ -5,7 +5,8 @@
 
 use std::arch::x86_64::*;
 
-use crate::device::cpu::matmul::kernels::{FloatTile, Out};
+use super::codes::ask;
+use crate::device::cpu::matmul::kernels::{Beside, FloatTile, Out, STREAM_AHEAD, STREAMS};
 use crate::device::cpu::matmul::layout::{OCTET, PANEL};
 use crate::types::Dtype;
 
@@ -15,6 +16,9 @@ const BF16: u8 = 2;
 
 /// Steps of k in the unrolled loop.
 const UNROLL: usize = 4;
+/// The same where panels are taken in turn.
+const TURN: usize = 8;
+
 /// See [`FloatTile`].
 ///
 /// # Safety
@@ -36,12 +40,23 @@ unsafe fn by_rows<const W: u8>(tile: &FloatTile<'_>) {
     // SAFETY: passed on.
     unsafe {
         match tile.rows {
-            1 => rows::<1, W>(tile),
-            2 => rows::<2, W>(tile),
-            3 => rows::<3, W>(tile),
-            4 => rows::<4, W>(tile),
-            5 => rows::<5, W>(tile),
-            _ => rows::<6, W>(tile),
+            1 => by_panels::<1, W>(tile),
+            2 => by_panels::<2, W>(tile),
+            3 => by_panels::<3, W>(tile),
+            4 => by_panels::<4, W>(tile),
+            5 => by_panels::<5, W>(tile),
+            _ => by_panels::<6, W>(tile),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn by_panels<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
+    // SAFETY: passed on.
+    unsafe {
+        match tile.beside.is_empty() {
+            true => rows::<M, W>(tile),
+            false => streams::<M, W>(tile),
         }
     }
 }
@@ -81,6 +96,48 @@ unsafe fn rows<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
         }
         for (r, sums) in sums.iter().enumerate() {
             add_to(&tile.out, r, *sums);
+        }
+    }
+}
+
+/// Several panels, [`TURN`] steps of each in turn.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn streams<const M: usize, const W: u8>(tile: &FloatTile<'_>) {
+    let bytes = PANEL * if W == F32 { 4 } else { 2 };
+    let own = Beside { weights: tile.weights, out: tile.out };
+    let mut panels = [(own.weights.as_ptr(), own.out, [[_mm256_setzero_ps(); 2]; M]); STREAMS];
+    let panels = &mut panels[..=tile.beside.len()];
+    for (panel, beside) in panels[1..].iter_mut().zip(tile.beside) {
+        (panel.0, panel.1) = (beside.weights.as_ptr(), beside.out);
+    }
+    // SAFETY: every panel and the rows hold `k` steps (the caller's promise); prefetching beyond
+    // them reads nothing.
+    unsafe {
+        for first in (0..tile.k).step_by(TURN) {
+            let a = tile.a.as_ptr().add(first);
+            let steps = TURN.min(tile.k - first);
+            for (w, _, sums) in &mut *panels {
+                for line in 0..(TURN * bytes / 64) {
+                    ask(w.wrapping_add(STREAM_AHEAD + 64 * line), tile.once);
+                }
+                let mut near = *sums;
+                if steps == TURN {
+                    for k in 0..TURN {
+                        step::<M, W>(&mut near, w.add(k * bytes), a.add(k), tile.lda);
+                    }
+                } else {
+                    for k in 0..steps {
+                        step::<M, W>(&mut near, w.add(k * bytes), a.add(k), tile.lda);
+                    }
+                }
+                *sums = near;
+                *w = w.add(steps * bytes);
+            }
+        }
+        for (_, out, sums) in panels {
+            for (r, sums) in sums.iter().enumerate() {
+                add_to(out, r, *sums);
+            }
         }
     }
 }

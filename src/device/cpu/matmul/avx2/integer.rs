@@ -7,14 +7,17 @@
 use std::arch::x86_64::*;
 
 use super::asm::{dots_of_four, whole_step};
-use super::codes::{load, prefetch, scale};
+use super::codes::prefetch;
 use super::dense;
 use super::float::add_to;
-use super::width::{Vectors, Width, vector_at};
+use super::weights::{Packed, Unpacked, Weights};
+use super::width::{Width, vector_at};
 use crate::device::cpu::matmul::at_type::{QUANTISED, at_type};
 use crate::device::cpu::matmul::integer::Rows;
-use crate::device::cpu::matmul::kernels::{Codes, INT_CHUNK, INT_ROWS, IntTile, Source};
-use crate::device::cpu::matmul::layout::{self, BLOCK, OCTET, PANEL, STEPS};
+use crate::device::cpu::matmul::kernels::{
+    Codes, INT_CHUNK, INT_ROWS, IntTile, Out, STREAM_AHEAD, STREAMS, Source,
+};
+use crate::device::cpu::matmul::layout::{self, BLOCK, STEPS};
 use crate::types::Dtype;
 
 /// See [`IntTile`].
@@ -64,8 +67,20 @@ pub const fn octets<W: Weights, const M: usize>() -> usize {
 /// Multiplies a tile's rows of activations with weights.
 pub trait Engine<A, const N: usize> {
     /// # Safety
-    /// The CPU must have the engine's instructions, and the weights all blocks of the tile.
-    unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W);
+    /// The CPU must have the engine's instructions, the weights all blocks of the tile, and `out`
+    /// room for its rows.
+    unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W, out: &Out);
+
+    /// One row with the tile's panel and those beside it.
+    ///
+    /// # Safety
+    /// As [`Engine::rows`], of every panel.
+    unsafe fn streams<const T: usize>(tile: &IntTile<'_, A>, panels: &[Packed<T>]) {
+        for (panel, out) in panels.iter().zip(tile.outs()) {
+            // SAFETY: passed on.
+            unsafe { Self::rows::<1, _>(tile, panel, out) };
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -89,8 +104,18 @@ unsafe fn packed<A: Width<N>, E: Engine<A, N>, const N: usize, const M: usize, c
 ) {
     let blocks = layout::unit_len(QUANTISED[T]) / BLOCK;
     assert!(tile.blocks / blocks * layout::unit_bytes(QUANTISED[T]) <= units.len());
+    let mut panels = [Packed::<T> { units: units.as_ptr() }; STREAMS];
+    for (panel, beside) in panels[1..].iter_mut().zip(tile.beside) {
+        assert!(beside.weights.len() >= units.len());
+        panel.units = beside.weights.as_ptr();
+    }
     // SAFETY: the units hold the tile's blocks (just checked).
-    unsafe { E::rows::<M, Packed<T>>(tile, &Packed { units: units.as_ptr() }) }
+    unsafe {
+        match tile.beside.len() {
+            others @ 1.. if M == 1 => E::streams(tile, &panels[..=others]),
+            _ => E::rows::<M, Packed<T>>(tile, &panels[0], &tile.out),
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -102,162 +127,10 @@ unsafe fn unpacked<A: Width<N>, E: Engine<A, N>, const N: usize, const M: usize>
     // SAFETY: codes are of a whole chunk.
     unsafe {
         match layout::code_bits(tile.dtype) {
-            4 => E::rows::<M, Unpacked<2>>(tile, &Unpacked { codes }),
-            5 => E::rows::<M, Unpacked<4>>(tile, &Unpacked { codes }),
-            6 => E::rows::<M, Unpacked<7>>(tile, &Unpacked { codes }),
-            _ => E::rows::<M, Unpacked<0>>(tile, &Unpacked { codes }),
-        }
-    }
-}
-
-/// Where codes and scales of a type come from.
-pub trait Weights {
-    const DTYPE: Dtype;
-    /// Scales in a block.
-    const HALVES: usize = layout::scales_per_block(Self::DTYPE);
-
-    /// Steps `j` and `j + 4` of an octet of a block.
-    ///
-    /// # Safety
-    /// AVX2 must be there, and the block.
-    unsafe fn codes<A: Width<N>, const N: usize>(
-        &self,
-        block: usize,
-        octet: usize,
-        j: usize,
-    ) -> Vectors<N>;
-
-    /// [`Weights::biased`] gives codes [`BIAS`](super::super::integer::BIAS) larger, and sooner.
-    const BIASED: bool = false;
-
-    /// As [`Weights::codes`], biased.
-    ///
-    /// # Safety
-    /// As there.
-    unsafe fn biased<A: Width<N>, const N: usize>(
-        &self,
-        block: usize,
-        octet: usize,
-        j: usize,
-    ) -> Vectors<N> {
-        // SAFETY: passed on.
-        unsafe { self.codes::<A, N>(block, octet, j) }
-    }
-
-    /// Where a block's codes lie one vector after another, as [`vector_at`] says.
-    fn in_memory<A: Width<N>, const N: usize>(&self, _block: usize) -> Option<*const u8> {
-        None
-    }
-
-    /// `(d, m)` of the rows of an octet of a block, or of half of it.
-    ///
-    /// # Safety
-    /// AVX2 must be there, and the block.
-    unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256);
-}
-
-/// Codes and scales as they are stored, in whole units.
-pub struct Packed<const T: usize> {
-    pub units: *const u8,
-}
-
-impl<const T: usize> Packed<T> {
-    const BLOCKS: usize = layout::unit_len(QUANTISED[T]) / BLOCK;
-
-    #[inline(always)]
-    fn unit(&self, block: usize) -> *const u8 {
-        self.units.wrapping_add(block / Self::BLOCKS * layout::unit_bytes(QUANTISED[T]))
-    }
-
-    /// An octet of a block.
-    #[inline(always)]
-    fn octet(&self, block: usize, octet: usize) -> *const u8 {
-        let offset = layout::codes_offset(QUANTISED[T], block % Self::BLOCKS)
-            + octet * layout::octet_bytes(QUANTISED[T]);
-        self.unit(block).wrapping_add(offset)
-    }
-}
-
-impl<const T: usize> Weights for Packed<T> {
-    const DTYPE: Dtype = QUANTISED[T];
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes<A: Width<N>, const N: usize>(
-        &self,
-        block: usize,
-        octet: usize,
-        j: usize,
-    ) -> Vectors<N> {
-        // SAFETY: the block is inside the units (the caller's promise).
-        unsafe { A::vectors::<T>(self.octet(block, octet), j) }
-    }
-
-    const BIASED: bool = layout::code_bits(QUANTISED[T]) == 8;
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn biased<A: Width<N>, const N: usize>(
-        &self,
-        block: usize,
-        octet: usize,
-        j: usize,
-    ) -> Vectors<N> {
-        // SAFETY: as above.
-        unsafe { A::biased::<T>(self.octet(block, octet), j) }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256) {
-        // SAFETY: as above.
-        unsafe { scale::<T>(self.unit(block), block % Self::BLOCKS, half, octet) }
-    }
-}
-
-/// Codes of type `T` or one that is unpacked alike.
-struct Unpacked<'a, const T: usize> {
-    codes: &'a Codes,
-}
-
-impl<const T: usize> Weights for Unpacked<'_, T> {
-    const DTYPE: Dtype = QUANTISED[T];
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn codes<A: Width<N>, const N: usize>(
-        &self,
-        block: usize,
-        octet: usize,
-        j: usize,
-    ) -> Vectors<N> {
-        let mut vectors = [[_mm256_setzero_si256(); N]; 2];
-        // SAFETY: the block is inside the chunk (the caller's promise).
-        unsafe {
-            let from = A::unpacked(self.codes).add((block * 2 + octet) * STEPS * N * 32);
-            for (half, vectors) in vectors.iter_mut().enumerate() {
-                for (n, vector) in vectors.iter_mut().enumerate() {
-                    *vector = load(from, vector_at::<N>(half, j, n));
-                }
-            }
-        }
-        vectors
-    }
-
-    #[inline]
-    fn in_memory<A: Width<N>, const N: usize>(&self, block: usize) -> Option<*const u8> {
-        Some(A::unpacked(self.codes).wrapping_add(block * 2 * STEPS * N * 32))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn scale(&self, block: usize, half: usize, octet: usize) -> (__m256, __m256) {
-        let part = block * layout::scales_per_block(Self::DTYPE) + half;
-        let at = part * PANEL + octet * OCTET;
-        // SAFETY: as above.
-        unsafe {
-            let (d, m) = (self.codes.d.as_ptr().add(at), self.codes.m.as_ptr().add(at));
-            (_mm256_loadu_ps(d), _mm256_loadu_ps(m))
+            4 => E::rows::<M, Unpacked<2>>(tile, &Unpacked { codes }, &tile.out),
+            5 => E::rows::<M, Unpacked<4>>(tile, &Unpacked { codes }, &tile.out),
+            6 => E::rows::<M, Unpacked<7>>(tile, &Unpacked { codes }, &tile.out),
+            _ => E::rows::<M, Unpacked<0>>(tile, &Unpacked { codes }, &tile.out),
         }
     }
 }
@@ -267,11 +140,10 @@ pub struct Octets;
 
 impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W) {
+    unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W, out: &Out) {
         let mut sums = [[_mm256_setzero_ps(); 2]; M];
-        let (mut fine, mut any) = ([0; M], 0);
-        fine.copy_from_slice(&tile.a.fine[..M]);
-        for bits in fine {
+        let mut any = 0;
+        for bits in &tile.a.fine[..M] {
             any |= bits;
         }
         for block in 0..tile.blocks {
@@ -283,33 +155,58 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
                 let next = tile.a.q.as_ptr().wrapping_add(r * INT_CHUNK + block * BLOCK);
                 _mm_prefetch::<_MM_HINT_T0>(next.cast());
             }
-            for first in (0..2).step_by(octets::<W, M>()) {
-                // SAFETY: weights and rows hold the block (the caller's promise).
-                unsafe {
-                    let zero = [[[_mm256_setzero_si256(); 2]; 2]; M];
-                    let from = match A::BIASED && W::BIASED {
-                        true => biases(&tile.a, block),
-                        false => zero,
-                    };
-                    let mut dots = dots::<A, N, M, W>(from, weights, block, first, tile.a.q, ahead);
-                    if A::FINE && any >> block & 1 == 1 {
-                        let low = self::dots::<A, N, M, W>(
-                            zero,
-                            weights,
-                            block,
-                            first,
-                            tile.a.low,
-                            std::ptr::null(),
-                        );
-                        dots = refined::<M, W>(dots, low, bits_of(fine, block));
-                    }
-                    add_block::<A, M, W>(&mut sums, dots, weights, block, first, &tile.a);
-                }
-            }
+            // SAFETY: passed on.
+            unsafe { add_products(&mut sums, weights, (block, any), &tile.a, (ahead, false)) };
         }
         for (r, sums) in sums.iter().enumerate() {
             // SAFETY: the caller's promise about `out`.
-            unsafe { add_to(&tile.out, r, *sums) };
+            unsafe { add_to(out, r, *sums) };
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn streams<const T: usize>(tile: &IntTile<'_, A>, panels: &[Packed<T>]) {
+        let mut all = [[[_mm256_setzero_ps(); 2]]; STREAMS];
+        let any = tile.a.fine[0];
+        for block in 0..tile.blocks {
+            for (panel, sums) in panels.iter().zip(&mut all) {
+                let ahead = panel.block(block).wrapping_add(STREAM_AHEAD);
+                // SAFETY: passed on.
+                unsafe { add_products(sums, panel, (block, any), &tile.a, (ahead, tile.once)) };
+            }
+        }
+        for (out, [sums]) in tile.outs().zip(all) {
+            // SAFETY: the caller's promise about `out`.
+            unsafe { add_to(out, 0, sums) };
+        }
+    }
+}
+
+/// Adds a block's products; `any` has a bit for each block that is fine in a row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_products<A: Width<N>, const N: usize, const M: usize, W: Weights>(
+    sums: &mut [[__m256; 2]; M],
+    weights: &W,
+    (block, any): (usize, u32),
+    a: &Rows<'_, A>,
+    (ahead, once): (*const u8, bool),
+) {
+    for first in (0..2).step_by(octets::<W, M>()) {
+        // SAFETY: weights and rows hold the block (the caller's promise).
+        unsafe {
+            let zero = [[[_mm256_setzero_si256(); 2]; 2]; M];
+            let from = match A::BIASED && W::BIASED {
+                true => biases(a, block),
+                false => zero,
+            };
+            let mut dots = dots::<A, N, M, W>(from, weights, block, first, a.q, (ahead, once));
+            if A::FINE && any >> block & 1 == 1 {
+                let none = (std::ptr::null(), false);
+                let low = self::dots::<A, N, M, W>(zero, weights, block, first, a.low, none);
+                dots = refined::<M, W>(dots, low, bits_of(a.fine, block));
+            }
+            add_block::<A, M, W>(sums, dots, weights, block, first, a);
         }
     }
 }
@@ -350,7 +247,7 @@ pub unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
     block: usize,
     first: usize,
     a: &[A],
-    ahead: *const u8,
+    (ahead, once): (*const u8, bool),
 ) -> Dots<M> {
     if M == 4
         && N == 2
@@ -358,7 +255,7 @@ pub unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
         && let Some(codes) = weights.in_memory::<A, N>(block)
     {
         if !ahead.is_null() {
-            (0..STEPS / 2).for_each(|j| prefetch(ahead, W::DTYPE, j));
+            (0..STEPS / 2).for_each(|j| prefetch(ahead, W::DTYPE, j, once));
         }
         // SAFETY: weights and rows hold the block (the caller's promise); codes are aligned.
         let four = unsafe { dots_of_four(codes, a.as_ptr().add(block * BLOCK).cast()) };
@@ -375,12 +272,13 @@ pub unsafe fn dots<A: Width<N>, const N: usize, const M: usize, W: Weights>(
     unsafe {
         let a = a.as_ptr().add(block * BLOCK);
         if A::WHOLE {
-            return steps::<A, N, M, W>(dots, weights, (block, first), 0..run, a, ahead);
+            return steps::<A, N, M, W>(dots, weights, (block, first), 0..run, a, (ahead, once));
         }
         let mut start = 0;
         while start < STEPS / 2 {
             let zero = [[[_mm256_setzero_si256(); 2]; 2]; M];
             let range = start..start + run;
+            let ahead = (ahead, once);
             let short = steps::<A, N, M, W>(zero, weights, (block, first), range, a, ahead);
             for (r, o, h) in used::<M, W>() {
                 dots[r][o][h] = _mm256_add_epi32(dots[r][o][h], A::widen(short[r][o][h]));
@@ -400,11 +298,11 @@ unsafe fn steps<A: Width<N>, const N: usize, const M: usize, W: Weights>(
     (block, first): (usize, usize),
     range: std::ops::Range<usize>,
     a: *const A,
-    ahead: *const u8,
+    (ahead, once): (*const u8, bool),
 ) -> Dots<M> {
     for j in range {
         if !ahead.is_null() {
-            prefetch(ahead, W::DTYPE, j);
+            prefetch(ahead, W::DTYPE, j, once);
         }
         let mut q = [[[_mm256_setzero_si256(); N]; 2]; 2];
         let octets = octets::<W, M>();
@@ -485,8 +383,11 @@ pub unsafe fn add_block<A, const M: usize, W: Weights>(
 }
 
 /// Bit `block` of every row's word.
-fn bits_of<const M: usize>(words: [u32; M], block: usize) -> [u32; M] {
-    words.map(|word| word >> block & 1)
+#[inline(always)]
+fn bits_of<const M: usize>(words: &[u32], block: usize) -> [u32; M] {
+    let mut bits = [0; M];
+    bits.iter_mut().zip(words).for_each(|(bit, word)| *bit = word >> block & 1);
+    bits
 }
 
 /// Four bytes of activations, the `index`th, in every lane.

@@ -7,12 +7,14 @@ mod expand;
 mod float;
 pub mod integer;
 mod quantise;
+pub mod weights;
 pub mod width;
 
 use self::integer::Octets;
-use super::kernels::{IntKernels, Kernels};
+use super::kernels::{IntKernels, Kernels, STREAMS};
 
 pub static KERNELS: Kernels = Kernels {
+    streams: STREAMS,
     float_rows: 6,
     float_tile: float::tile,
     wide: IntKernels {

@@ -8,10 +8,11 @@ use std::arch::x86_64::*;
 
 use super::float::add_to;
 use crate::device::cpu::matmul::avx2::codes::prefetch;
-use crate::device::cpu::matmul::avx2::integer::{Engine, Weights};
+use crate::device::cpu::matmul::avx2::integer::Engine;
+use crate::device::cpu::matmul::avx2::weights::Weights;
 use crate::device::cpu::matmul::avx2::width::{Width, vector_at};
 use crate::device::cpu::matmul::integer::Rows;
-use crate::device::cpu::matmul::kernels::{INT_CHUNK, IntTile};
+use crate::device::cpu::matmul::kernels::{INT_CHUNK, IntTile, Out};
 use crate::device::cpu::matmul::layout::{self, BLOCK, STEPS};
 
 /// AVX-512: one register of sums a row.
@@ -44,13 +45,13 @@ impl Vnni<1> for i8 {
 
 impl<A: Vnni<N>, const N: usize> Engine<A, N> for Panel {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W) {
+    unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W, out: &Out) {
         let mut sums = [_mm512_setzero_ps(); M];
         let any = tile.a.fine[..M].iter().fold(0, |any, bits| any | bits);
         for block in 0..tile.blocks {
             if !tile.ahead.is_null() {
                 let ahead = tile.ahead.wrapping_add(block * layout::block_stride(W::DTYPE));
-                (0..4).for_each(|part| prefetch(ahead, W::DTYPE, part));
+                (0..4).for_each(|part| prefetch(ahead, W::DTYPE, part, false));
             }
             for r in M..if tile.next_rows { 2 * M } else { M } {
                 let next = tile.a.q.as_ptr().wrapping_add(r * INT_CHUNK + block * BLOCK);
@@ -68,7 +69,7 @@ impl<A: Vnni<N>, const N: usize> Engine<A, N> for Panel {
         }
         for (r, sums) in sums.iter().enumerate() {
             // SAFETY: the caller's promise about `out`.
-            unsafe { add_to(&tile.out, r, *sums) };
+            unsafe { add_to(out, r, *sums) };
         }
     }
 }

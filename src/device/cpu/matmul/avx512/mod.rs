@@ -14,6 +14,7 @@ use super::avx2;
 use super::kernels::{IntKernels, Kernels};
 
 pub static KERNELS: Kernels = Kernels {
+    streams: 1,
     float_rows: 12,
     float_tile: float::tile,
     wide: IntKernels {

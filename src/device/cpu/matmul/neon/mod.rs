@@ -27,6 +27,7 @@ pub static MATRIX_KERNELS: Kernels = table::<Matrix>();
 
 const fn table<D: dot::Products>() -> Kernels {
     Kernels {
+        streams: 1,
         float_rows: 6,
         float_tile: float::tile,
         wide: IntKernels {
