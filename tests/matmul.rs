@@ -291,13 +291,34 @@ fn parts_of_different_types_stack() {
     let weights: Vec<Vec<f32>> =
         (0..kinds.len()).flat_map(|i| dequantised(kinds[i].0, &bytes[i], cols)).collect();
     let mut setup = Setup::new(Isa::detect(), 2, cols);
-    // One slab of rows, and several.
-    for m in [7, 500] {
+    // One row, a slab, and several.
+    for m in [1, 7, 500] {
         let x = activations(m, cols, &mut random);
         for (mode, steps) in [(Mode::Int8, Steps::Bytes), (Mode::Int16, Steps::Wide)] {
             let y = setup.product(mode, &x, m, &matrix, None);
             let error = worst(&y, &x, &weights, &vec![0.0; weights.len()], steps);
             assert!(error < 1.0, "{mode:?} m={m}: {error}");
+        }
+    }
+}
+
+#[test]
+fn panels_read_at_once_change_nothing() {
+    let (rows, cols, mut random) = (373, 768, Random(6));
+    let x = activations(8, cols, &mut random);
+    let bias: Vec<f32> = (0..rows).map(|_| random.number()).collect();
+    for dtype in [Dtype::F32, Dtype::BF16, Dtype::Q8_0, Dtype::Q4_1, Dtype::Q6K] {
+        let bytes = stored(dtype, rows, cols, &mut random);
+        for (isa, mode) in isas().into_iter().flat_map(|isa| MODES.map(|mode| (isa, mode))) {
+            let mut one = Setup::new(isa, 1, cols);
+            let matrix = pack(dtype, &bytes, rows, cols, &one.pool);
+            let all = one.product(mode, &x, 8, &matrix, Some(&bias));
+            for (threads, m) in [(1, 1), (2, 1), (3, 1), (5, 2), (2, 4), (30, 1)] {
+                let mut many = Setup::new(isa, threads, cols);
+                many.scratch = many.scratch.for_weights(if m == 1 { u64::MAX } else { 0 });
+                let y = many.product(mode, &x[..m * cols], m, &matrix, Some(&bias));
+                assert!(y == all[..m * rows], "{dtype:?} {isa:?} {mode:?} m={m} of {threads}");
+            }
         }
     }
 }

@@ -55,7 +55,9 @@ pub fn measure(threads: usize, budget: Budget) -> Result<Ceilings> {
     let threads = threads.max(1);
     let words = budget.buffer_bytes / 8 / threads;
     let bytes = best_rate(threads, budget.each, || {
-        let buffer: Vec<u64> = (0..words as u64).collect();
+        let mut buffer = Vec::with_capacity(words);
+        ask_for_huge_pages(&buffer);
+        buffer.extend(0..words as u64);
         move || {
             std::hint::black_box(kernels::sum(&buffer));
             (buffer.len() * 8) as f64
@@ -74,6 +76,24 @@ pub fn measure(threads: usize, budget: Budget) -> Result<Ceilings> {
         date: date::now_iso(),
     })
 }
+
+/// Weights lie in huge pages where the system has them, so what is read here does too.
+#[cfg(target_os = "linux")]
+fn ask_for_huge_pages(buffer: &Vec<u64>) {
+    /// Of every size that pages of these systems have.
+    const PAGE: usize = 64 << 10;
+    let start = buffer.as_ptr().cast::<u8>();
+    let skipped = start.align_offset(PAGE);
+    let bytes = (buffer.capacity() * 8).saturating_sub(skipped) / PAGE * PAGE;
+    // SAFETY: whole pages of the buffer; the advice changes nothing that is in them, and a refusal
+    // nothing at all.
+    unsafe {
+        libc::madvise(start.wrapping_add(skipped).cast_mut().cast(), bytes, libc::MADV_HUGEPAGE)
+    };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_huge_pages(_: &Vec<u64>) {}
 
 /// Rounds of the register-resident loops in one pass: a few milliseconds.
 const ROUNDS: u64 = 1_000_000;

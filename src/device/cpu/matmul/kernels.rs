@@ -25,7 +25,8 @@ pub const AHEAD: usize = 1024;
 
 /// Most panels that a tile reads at once.
 pub const STREAMS: usize = 4;
-/// Bytes that weights of several panels are prefetched ahead.
+/// Bytes that weights of several panels are prefetched ahead. Between 256 and 1,024 decoding of
+/// SmolLM2-135M in Q8_0 on a Zen 2 differs by 3 %, 512 is best.
 pub const STREAM_AHEAD: usize = 512;
 
 /// Where a tile's sums are added: `y[r · ldy + c]`, c < `cols` ≤ 16; to zero if it is `fresh`,
@@ -120,7 +121,7 @@ pub struct IntTile<'a, A> {
     pub ahead: *const u8,
     /// The next tile's rows, behind this one's, are asked for.
     pub next_rows: bool,
-    /// With one row of packed weights; fewer than [`STREAMS`].
+    /// With packed weights and at most [`INT_ROWS`] rows; fewer than [`STREAMS`].
     pub beside: &'a [Beside<'a>],
     /// As [`FloatTile::once`].
     pub once: bool,
@@ -165,7 +166,7 @@ impl Codes {
 /// All are to be called only where the CPU has the instruction set; tiles must hold what their
 /// fields say (slices long enough, `out` writable and not written by others).
 pub struct Kernels {
-    /// Panels that a float tile, or an integer tile of one row, multiplies at once; at most
+    /// Panels that a float tile, or an integer tile of packed weights, multiplies at once; at most
     /// [`STREAMS`].
     pub streams: usize,
     /// Most rows of a float tile: as many as there are registers for their sums.

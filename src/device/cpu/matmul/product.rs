@@ -314,7 +314,6 @@ impl Slab<'_> {
         for (first, rows) in tiles(self.m, height) {
             let (a, out) = (self.scratch.rows(index, self.m, first), rows_from(out, first));
             let next_rows = self.m > FEW_ROWS;
-            let (beside, once) = (&[][..], false);
             let tile = IntTile::<A> {
                 rows,
                 a,
@@ -323,8 +322,8 @@ impl Slab<'_> {
                 blocks,
                 ahead,
                 next_rows,
-                beside,
-                once,
+                beside: &[],
+                once: false,
                 out,
             };
             // SAFETY: as for the float tile; `a` holds `rows` rows of a chunk.
@@ -384,13 +383,13 @@ fn bring_in<'a>(
     (bytes, Dtype::F32)
 }
 
-fn rows_from(out: &Out, first: usize) -> Out {
+pub(super) fn rows_from(out: &Out, first: usize) -> Out {
     // SAFETY: row `first` < m is inside y (`matmul` checked its length).
     Out { y: unsafe { out.y.add(first * out.ldy) }, ..*out }
 }
 
 /// Cuts `m` rows into `(first, rows)` tiles of nearly equal height, at most `most`.
-fn tiles(m: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn tiles(m: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = m.div_ceil(most);
     let (base, longer) = (m / count, m % count);
     (0..count).map(move |t| (t * base + t.min(longer), base + usize::from(t < longer)))

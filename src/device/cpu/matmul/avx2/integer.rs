@@ -71,14 +71,14 @@ pub trait Engine<A, const N: usize> {
     /// room for its rows.
     unsafe fn rows<const M: usize, W: Weights>(tile: &IntTile<'_, A>, weights: &W, out: &Out);
 
-    /// One row with the tile's panel and those beside it.
+    /// The tile's panel and those beside it.
     ///
     /// # Safety
     /// As [`Engine::rows`], of every panel.
-    unsafe fn streams<const T: usize>(tile: &IntTile<'_, A>, panels: &[Packed<T>]) {
+    unsafe fn streams<const M: usize, const T: usize>(tile: &IntTile<'_, A>, panels: &[Packed<T>]) {
         for (panel, out) in panels.iter().zip(tile.outs()) {
             // SAFETY: passed on.
-            unsafe { Self::rows::<1, _>(tile, panel, out) };
+            unsafe { Self::rows::<M, _>(tile, panel, out) };
         }
     }
 }
@@ -112,7 +112,7 @@ unsafe fn packed<A: Width<N>, E: Engine<A, N>, const N: usize, const M: usize, c
     // SAFETY: the units hold the tile's blocks (just checked).
     unsafe {
         match tile.beside.len() {
-            others @ 1.. if M == 1 => E::streams(tile, &panels[..=others]),
+            others @ 1.. if M <= INT_ROWS => E::streams::<M, T>(tile, &panels[..=others]),
             _ => E::rows::<M, Packed<T>>(tile, &panels[0], &tile.out),
         }
     }
@@ -165,9 +165,9 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn streams<const T: usize>(tile: &IntTile<'_, A>, panels: &[Packed<T>]) {
-        let mut all = [[[_mm256_setzero_ps(); 2]]; STREAMS];
-        let any = tile.a.fine[0];
+    unsafe fn streams<const M: usize, const T: usize>(tile: &IntTile<'_, A>, panels: &[Packed<T>]) {
+        let mut all = [[[_mm256_setzero_ps(); 2]; M]; STREAMS];
+        let any = tile.a.fine[..M].iter().fold(0, |any, bits| any | bits);
         for block in 0..tile.blocks {
             for (panel, sums) in panels.iter().zip(&mut all) {
                 let ahead = panel.block(block).wrapping_add(STREAM_AHEAD);
@@ -175,9 +175,11 @@ impl<A: Width<N>, const N: usize> Engine<A, N> for Octets {
                 unsafe { add_products(sums, panel, (block, any), &tile.a, (ahead, tile.once)) };
             }
         }
-        for (out, [sums]) in tile.outs().zip(all) {
-            // SAFETY: the caller's promise about `out`.
-            unsafe { add_to(out, 0, sums) };
+        for (out, sums) in tile.outs().zip(all) {
+            for (r, sums) in sums.into_iter().enumerate() {
+                // SAFETY: the caller's promise about `out`.
+                unsafe { add_to(out, r, sums) };
+            }
         }
     }
 }
