@@ -122,7 +122,12 @@ mod tests {
         assert_eq!(load(&path, "Test CPU", 2), Ok(Some(ceilings(2, 3e9))));
         assert_eq!(load(&path, "Test CPU", 4), Ok(Some(ceilings(4, 2e9))));
         assert_eq!(load(&path, "Other CPU", 4), Ok(None));
-        std::fs::write(&path, "{\"entries\": [{\"cpu\": \"Test CPU\", \"threads\": 2}]}").unwrap();
+        let mut old = to_json(&ceilings(2, 1e9));
+        old["read_streams"] = Value::Null;
+        std::fs::write(&path, json!({ "entries": [old] }).to_string()).unwrap();
+        assert_eq!(load(&path, "Test CPU", 2), Ok(None), "measured in another way");
+        let damaged = json!({ "cpu": "Test CPU", "threads": 2, "read_streams": kernels::STREAMS });
+        std::fs::write(&path, json!({ "entries": [damaged] }).to_string()).unwrap();
         assert!(load(&path, "Test CPU", 2).unwrap_err().message.contains("calibration.json"));
         std::fs::write(&path, "[").unwrap();
         assert!(save(&path, &ceilings(2, 1e9)).unwrap_err().message.contains("delete it"));
