@@ -110,14 +110,24 @@ impl PackedMatrix {
     ///
     /// # Panics
     /// If there are not so many.
-    pub(super) fn find(&self, mut panel: usize) -> (&Section, usize) {
+    pub(super) fn find(&self, panel: usize) -> (&Section, usize) {
+        self.begin(panel, 1)
+    }
+
+    /// The section of task `task`, where each section's panels are cut into tasks of `group`, and
+    /// the task's first panel there.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub(super) fn begin(&self, mut task: usize, group: usize) -> (&Section, usize) {
         for section in &self.sections {
-            if panel < section.panels() {
-                return (section, panel);
+            let tasks = section.panels().div_ceil(group);
+            if task < tasks {
+                return (section, task * group);
             }
-            panel -= section.panels();
+            task -= tasks;
         }
-        panic!("panel {panel} is beyond the matrix's last");
+        unreachable!("panels are counted from the sections");
     }
 
     /// At most `most` bytes from where thread `thread` of `threads` begins to read, in all of the

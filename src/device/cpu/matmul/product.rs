@@ -166,7 +166,7 @@ impl Slab<'_> {
         let tasks = self.matrix.sections.iter().map(|s| s.panels().div_ceil(group)).sum();
         pool.spread(tasks, &|thread, task| {
             let mut buffers = self.scratch.thread(thread);
-            let (section, first) = self.begin(task, group);
+            let (section, first) = self.matrix.begin(task, group);
             let panels = first..section.panels().min(first + group);
             if let Some(bias) = self.bias {
                 for panel in panels.clone() {
@@ -176,18 +176,6 @@ impl Slab<'_> {
             }
             self.multiply(section, panels, &y, &mut buffers);
         });
-    }
-
-    /// The section of task `task` and its first panel.
-    fn begin(&self, mut task: usize, group: usize) -> (&Section, usize) {
-        for section in &self.matrix.sections {
-            let tasks = section.panels().div_ceil(group);
-            if task < tasks {
-                return (section, task * group);
-            }
-            task -= tasks;
-        }
-        unreachable!("tasks are counted from the sections");
     }
 
     /// The output columns of a panel.

@@ -104,6 +104,7 @@ unsafe fn packed<A: Width<N>, E: Engine<A, N>, const N: usize, const M: usize, c
 ) {
     let blocks = layout::unit_len(QUANTISED[T]) / BLOCK;
     assert!(tile.blocks / blocks * layout::unit_bytes(QUANTISED[T]) <= units.len());
+    assert!(M <= INT_ROWS || tile.beside.is_empty());
     let mut panels = [Packed::<T> { units: units.as_ptr() }; STREAMS];
     for (panel, beside) in panels[1..].iter_mut().zip(tile.beside) {
         assert!(beside.weights.len() >= units.len());
