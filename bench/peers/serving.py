@@ -44,6 +44,7 @@ def flags():
     parser.add_argument("--rounds", type=int, default=3, help="runs of each server at each concurrency")
     parser.add_argument("--input-len", type=int, default=128)
     parser.add_argument("--output-len", type=int, default=64)
+    parser.add_argument("--serve", default="", help="more flags of pacer serve, in one string")
     parser.add_argument("--out", default=str(ROOT / "bench/results/serving-llama-server.json"))
     return parser.parse_args()
 
@@ -116,7 +117,7 @@ def main():
     ports = {"pacer": free_port(), "llama-server": free_port()}
     ours = [chosen.pacer, "serve", "--device", "cpu", "--model-path", chosen.model]
     ours += ["--threads", threads, "--port", str(ports["pacer"]), "--disable-radix-cache"]
-    ours += ["--served-model-name", MODEL]
+    ours += ["--served-model-name", MODEL, *chosen.serve.split()]
     theirs = [chosen.llama_server, "-m", chosen.model, "--port", str(ports["llama-server"])]
     theirs += ["-t", threads, "-tb", threads, "-np", str(most), "-c", str(room), "--no-webui"]
     servers = {"pacer": Running(ours, ports["pacer"]), "llama-server": Running(theirs, ports["llama-server"])}

@@ -299,7 +299,7 @@ macro_rules! with_model_flags {
             max_prefill_tokens: usize,
 
             /// most prompt tokens of a step in which others decode, which is what a prompt adds
-            /// to the time between their tokens (default: 32 on the CPU, no limit on a GPU nor in
+            /// to the time between their tokens (default: 16 on the CPU, no limit on a GPU nor in
             /// bench-offline-throughput, where nobody waits)
             #[argh(option, arg_name = "N",
                 from_str_fn($crate::commands::values::whole::<1, { 1 << 30 }>))]

@@ -89,9 +89,11 @@ impl Default for CpuOptions {
     }
 }
 
-/// Prompt tokens of a step that also decodes: with rows enough that weights are unpacked for many,
-/// and few enough that streams go on meanwhile.
-const MIXED_PREFILL: usize = 32;
+/// Prompt tokens of a step that also decodes. A prompt's token costs this device nearly as much
+/// beside decodes as in a chunk of its own, so what few cost is only more steps; 16 keep the p99
+/// between tokens of eight requests under three of their decode steps
+/// (bench/results/serving-llama-server.md).
+const MIXED_PREFILL: usize = 16;
 
 /// Bytes of host memory that can be used now; 0 where that is not told.
 pub fn available_memory() -> u64 {
