@@ -81,7 +81,7 @@ fn beside_a_decode(mixed_prefill: Option<usize>) -> usize {
 
 #[test]
 fn the_device_says_how_much_of_a_prompt_goes_beside_decodes_unless_asked_otherwise() {
-    assert_eq!(beside_a_decode(None), 32);
+    assert_eq!(beside_a_decode(None), 16);
     assert_eq!(beside_a_decode(Some(7)), 7);
     assert_eq!(beside_a_decode(Some(usize::MAX)), 400);
 }
