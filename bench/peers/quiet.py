@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+import typing
 
 OTHERS = 0.06
 STEAL = 0.02
@@ -34,24 +35,41 @@ def ticks():
     return (user + nice + system + irq + soft) / TICK, steal / TICK
 
 
+class Sides(typing.NamedTuple):
+    """What a pair runs: two functions that give `{case: number}`; processes of both that live
+    longer than a pair; and what to do when all pairs are done."""
+
+    ours: typing.Callable
+    theirs: typing.Callable
+    servers: tuple = ()
+    close: typing.Callable = lambda: None
+
+
 class Watch:
     """Counts what others took of the processors between its making and `check`."""
 
-    def __init__(self):
-        self.begin, self.busy, self.own = time.monotonic(), ticks(), own_seconds()
+    def __init__(self, servers):
+        self.servers = servers
+        self.begin, self.busy, self.own = time.monotonic(), ticks(), own_seconds(servers)
 
     def check(self):
         """(share of others, share stolen), of all cores' time."""
         room = (time.monotonic() - self.begin) * os.cpu_count()
         busy, steal = (after - before for after, before in zip(ticks(), self.busy))
-        others = busy - (own_seconds() - self.own)
+        others = busy - (own_seconds(self.servers) - self.own)
         return max(others, 0) / room, steal / room
 
 
-def own_seconds():
-    """Processor time of this script and of its children that have ended."""
+def own_seconds(servers):
+    """Processor time of this script, of its children that have ended, and of `servers`."""
     t = os.times()
-    return t.user + t.system + t.children_user + t.children_system
+    return t.user + t.system + t.children_user + t.children_system + sum(map(lived, servers))
+
+
+def lived(process):
+    """Processor seconds of a process that still runs (proc(5): utime and stime of its stat)."""
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def processor():
@@ -103,19 +121,19 @@ def coverage(n, skip):
     return 1 - 2 * sum(math.comb(n, k) for k in range(skip + 1)) / 2**n
 
 
-def pairs(least, most, ours, theirs, larger_is_better, bar, say):
+def pairs(least, most, sides, larger_is_better, bar, say):
     """Runs both sides in turn, one right after the other, the first alternating, until `least`
     pairs are undisturbed and every case's ratio is known well enough, or `most` have been tried.
-    `ours` and `theirs` give `{case: number}`. Returns `{case: comparison}`, the fixed loop's range
-    and `{case: why it is not known}`."""
+    `larger_is_better` and `bar` are asked of each case. Returns `{case: comparison}`, the fixed
+    loop's range and `{case: why it is not known}`."""
     kept, reasons, spins = [], [], []
     for attempt in range(most):
         spins.append(spin() * 1e3)
-        watch = Watch()
+        watch = Watch(sides.servers)
         if attempt % 2 == 0:
-            their, our = theirs(), ours()
+            their, our = sides.theirs(), sides.ours()
         else:
-            our, their = ours(), theirs()
+            our, their = sides.ours(), sides.theirs()
         others, stolen = watch.check()
         if others > OTHERS or stolen > STEAL:
             reasons.append(f"others {others:.0%}, stolen {stolen:.0%}")
@@ -126,19 +144,20 @@ def pairs(least, most, ours, theirs, larger_is_better, bar, say):
         so_far = ", ".join(f"{case}: {show(c['ratio'])}" for case, c in found.items())
         say(f"pair {attempt + 1}: {so_far}")
         if len(kept) >= least:
-            if all(settled(case["ratio"], bar) for case in found.values()):
+            if all(settled(c["ratio"], bar(case)) for case, c in found.items()):
                 break
     if len(kept) < least:
         raise Noisy(f"{len(kept)} of {least} pairs undisturbed ({'; '.join(reasons[-3:])})")
     loop = {"low": min(spins), "high": max(spins)}
     wide = {case: f"the ratio is still {show(c['ratio'])} after {len(kept)} pairs; a fixed loop "
                   f"took {min(spins):.0f} to {max(spins):.0f} ms"
-            for case, c in found.items() if not settled(c["ratio"], bar)}
+            for case, c in found.items() if not settled(c["ratio"], bar(case))}
     return {case: c for case, c in found.items() if case not in wide}, loop, wide
 
 
 def settled(ratio, bar):
-    """Whether a ratio's interval is narrow, or leaves no doubt about the bar."""
+    """Whether a ratio's interval is narrow, or leaves no doubt about the bar. A bar of 0 asks for
+    nothing: the interval is told as it is."""
     narrow = ratio["high"] - ratio["low"] <= WIDTH * ratio["median"]
     return narrow or (bar is not None and not ratio["low"] < bar <= ratio["high"])
 
@@ -148,7 +167,8 @@ def compare(kept, larger_is_better):
     found = {}
     for case in kept[0][0]:
         ours, theirs = [our[case] for our, _ in kept], [their[case] for _, their in kept]
-        ratios = [o / t if larger_is_better else t / o for o, t in zip(ours, theirs)]
+        larger = larger_is_better(case)
+        ratios = [o / t if larger else t / o for o, t in zip(ours, theirs)]
         found[case] = {"ours": interval(ours), "theirs": interval(theirs),
                        "ratio": interval(ratios)}
     return found
