@@ -72,7 +72,12 @@ def start(pacer, llama_server, file, threads, most, flags):
     room = (INPUT + OUTPUT + 16) * most
     theirs = [llama_server, "-m", file, "--port", ports[1], "-t", threads, "-tb", threads,
               "-np", most, "-c", room, "--no-webui"]
-    return Server(ours, ports[0]), Server(theirs, ports[1])
+    first = Server(ours, ports[0])
+    try:
+        return first, Server(theirs, ports[1])
+    except SystemExit:
+        first.stop()
+        raise
 
 
 def load(pacer, server, concurrency, seed):
